@@ -1,0 +1,33 @@
+# Needs Python >= 3.10 (with pip), make and git. Everything else goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format venv clean
+
+venv: $(STAMP)
+
+$(STAMP): setup.py requirements/constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "match_rcnn needs Python >= 3.10, this is %d.%d; run: make PYTHON=/path/to/python3.10" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python tools/demo.py --output output/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,59 @@
+"""Installation of match_rcnn; every dependency is declared here and only here."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+INSTALL_REQUIRES = [
+    "torch>=2.1",
+    "torchvision>=0.16",
+    "numpy>=1.24",
+    "pycocotools>=2.0.6",
+    # opencv-python without its GUI half: the same `cv2`, and it imports on servers without libGL.
+    "opencv-python-headless>=4.8",
+    "Pillow>=10.0",
+    "fvcore>=0.1.5.post20221221",
+    "iopath>=0.1.9",
+    "tqdm>=4.60",
+    "tabulate>=0.9",
+    "termcolor>=2.0",
+    "orjson>=3.9",
+    "tensorboard>=2.12",
+]
+
+EXTRAS_REQUIRE = {
+    "dev": [
+        "ruff>=0.15",
+        "mypy>=1.15",
+        "pytest>=8.0",
+        "pytest-xdist>=3.5",
+        "hypothesis>=6.100",
+        "types-PyYAML",
+        "types-tabulate",
+        "types-tqdm",
+    ],
+}
+
+
+def read_version() -> str:
+    for line in (ROOT / "match_rcnn" / "__init__.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("match_rcnn/__init__.py states no __version__")
+
+
+setup(
+    name="match_rcnn",
+    version=read_version(),
+    description="Match R-CNN on DeepFashion2: a detectron2 extension that also runs without it",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["match_rcnn", "match_rcnn.*"]),
+    package_data={"match_rcnn.data": ["*.json"], "match_rcnn": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)
