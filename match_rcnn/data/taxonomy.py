@@ -5,6 +5,7 @@ Landmark ``i`` (0-based) of a category is channel ``offset + i`` of the 294. The
 ``taxonomy.json`` beside this file, which names their sources.
 """
 
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +64,7 @@ class Category:
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """Every (from, to) of ``paths``, 0-based."""
-        return tuple(edge for path in self.paths for edge in zip(path, path[1:], strict=False))
+        return tuple(edge for path in self.paths for edge in itertools.pairwise(path))
 
 
 def _load() -> tuple[Category, ...]:
