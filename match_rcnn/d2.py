@@ -1,0 +1,174 @@
+"""The seam: everything that the plugin asks of its host, and the only place that imports it.
+
+The host is upstream detectron2 or ``match_rcnn.lite``, our embedded one. The environment variable
+``MATCH_RCNN_HOST`` chooses: ``detectron2``, ``lite`` or ``auto`` (the default: upstream where it
+imports, lite otherwise). One choice a process: the classes of two hosts must never meet, since
+``Instances.cat`` and others test types.
+
+Both lists below hold the same names (``tests/test_d2.py``); upstream's sub-package names are
+lite's.
+"""
+
+import importlib.util
+import logging
+import os
+from typing import TYPE_CHECKING
+
+HOSTS = ("auto", "detectron2", "lite")
+
+
+def _choose() -> str:
+    asked = os.environ.get("MATCH_RCNN_HOST", "auto")
+    if asked not in HOSTS:
+        raise ValueError(f"MATCH_RCNN_HOST must be one of {', '.join(HOSTS)}; got {asked!r}")
+    installed = importlib.util.find_spec("detectron2") is not None
+    if asked == "detectron2" and not installed:
+        raise ImportError(
+            "MATCH_RCNN_HOST=detectron2, but detectron2 is not installed here; "
+            "install it or set MATCH_RCNN_HOST=lite"
+        )
+    if asked == "auto":
+        return "detectron2" if installed else "lite"
+    return asked
+
+
+#: ``"detectron2"`` or ``"lite"``.
+HOST: str = _choose()
+
+if TYPE_CHECKING or HOST == "lite":
+    from match_rcnn import __version__ as HOST_VERSION
+    from match_rcnn.lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+    from match_rcnn.lite.config import CfgNode, configurable, get_cfg
+    from match_rcnn.lite.data import (
+        DatasetCatalog,
+        DatasetFromList,
+        MapDataset,
+        MetadataCatalog,
+        build_detection_test_loader,
+    )
+    from match_rcnn.lite.data import detection_utils
+    from match_rcnn.lite.data import transforms as T
+    from match_rcnn.lite.data.samplers import InferenceSampler, TrainingSampler
+    from match_rcnn.lite.engine import (
+        DefaultPredictor,
+        DefaultTrainer,
+        HookBase,
+        default_argument_parser,
+        default_setup,
+        hooks,
+        launch,
+    )
+    from match_rcnn.lite.evaluation import (
+        DatasetEvaluator,
+        DatasetEvaluators,
+        inference_on_dataset,
+        print_csv_format,
+        verify_results,
+    )
+    from match_rcnn.lite.layers import Conv2d, ConvTranspose2d, Linear, ShapeSpec, cat, get_norm
+    from match_rcnn.lite.modeling import (
+        META_ARCH_REGISTRY,
+        ROI_HEADS_REGISTRY,
+        ROI_KEYPOINT_HEAD_REGISTRY,
+        GeneralizedRCNN,
+        StandardROIHeads,
+        build_model,
+        detector_postprocess,
+    )
+    from match_rcnn.lite.modeling.poolers import ROIPooler
+    from match_rcnn.lite.modeling.roi_heads import (
+        BaseKeypointRCNNHead,
+        KRCNNConvDeconvUpsampleHead,
+        build_keypoint_head,
+        select_foreground_proposals,
+    )
+    from match_rcnn.lite.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
+    from match_rcnn.lite.solver import build_lr_scheduler, get_default_optimizer_params
+    from match_rcnn.lite.solver.build import maybe_add_gradient_clipping
+    from match_rcnn.lite.structures import (
+        BitMasks,
+        Boxes,
+        BoxMode,
+        ImageList,
+        Instances,
+        Keypoints,
+        PolygonMasks,
+        pairwise_iou,
+    )
+    from match_rcnn.lite.utils import comm
+    from match_rcnn.lite.utils.events import EventStorage, get_event_storage
+    from match_rcnn.lite.utils.file_io import PathManager
+    from match_rcnn.lite.utils.logger import setup_logger
+    from match_rcnn.lite.utils.registry import Registry
+    from match_rcnn.lite.utils.visualizer import ColorMode, Visualizer
+else:
+    from detectron2 import __version__ as HOST_VERSION
+    from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+    from detectron2.config import CfgNode, configurable, get_cfg
+    from detectron2.data import (
+        DatasetCatalog,
+        DatasetFromList,
+        MapDataset,
+        MetadataCatalog,
+        build_detection_test_loader,
+    )
+    from detectron2.data import detection_utils
+    from detectron2.data import transforms as T
+    from detectron2.data.samplers import InferenceSampler, TrainingSampler
+    from detectron2.engine import (
+        DefaultPredictor,
+        DefaultTrainer,
+        HookBase,
+        default_argument_parser,
+        default_setup,
+        hooks,
+        launch,
+    )
+    from detectron2.evaluation import (
+        DatasetEvaluator,
+        DatasetEvaluators,
+        inference_on_dataset,
+        print_csv_format,
+        verify_results,
+    )
+    from detectron2.layers import Conv2d, ConvTranspose2d, Linear, ShapeSpec, cat, get_norm
+    from detectron2.modeling import (
+        META_ARCH_REGISTRY,
+        ROI_HEADS_REGISTRY,
+        ROI_KEYPOINT_HEAD_REGISTRY,
+        GeneralizedRCNN,
+        StandardROIHeads,
+        build_model,
+        detector_postprocess,
+    )
+    from detectron2.modeling.poolers import ROIPooler
+    from detectron2.modeling.roi_heads import (
+        BaseKeypointRCNNHead,
+        KRCNNConvDeconvUpsampleHead,
+        build_keypoint_head,
+        select_foreground_proposals,
+    )
+    from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
+    from detectron2.solver import build_lr_scheduler, get_default_optimizer_params
+    from detectron2.solver.build import maybe_add_gradient_clipping
+    from detectron2.structures import (
+        BitMasks,
+        Boxes,
+        BoxMode,
+        ImageList,
+        Instances,
+        Keypoints,
+        PolygonMasks,
+        pairwise_iou,
+    )
+    from detectron2.utils import comm
+    from detectron2.utils.events import EventStorage, get_event_storage
+    from detectron2.utils.file_io import PathManager
+    from detectron2.utils.logger import setup_logger
+    from detectron2.utils.registry import Registry
+    from detectron2.utils.visualizer import ColorMode, Visualizer
+
+
+def log_host() -> None:
+    """Say in one line which host this process runs on."""
+    logging.getLogger("match_rcnn").info("host: %s %s", HOST, HOST_VERSION)
