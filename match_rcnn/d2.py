@@ -45,6 +45,7 @@ if TYPE_CHECKING or HOST == "lite":
         MapDataset,
         MetadataCatalog,
         build_detection_test_loader,
+        get_detection_dataset_dicts,
     )
     from match_rcnn.lite.data import detection_utils
     from match_rcnn.lite.data import transforms as T
@@ -111,6 +112,7 @@ else:
         MapDataset,
         MetadataCatalog,
         build_detection_test_loader,
+        get_detection_dataset_dicts,
     )
     from detectron2.data import detection_utils
     from detectron2.data import transforms as T

@@ -1,0 +1,25 @@
+"""Every configuration key that Match R-CNN adds to its host's."""
+
+from match_rcnn.d2 import CfgNode, get_cfg
+
+
+def add_match_rcnn_config(cfg: CfgNode) -> None:
+    """Add our keys, with their defaults, to a host's config in place; host defaults stay."""
+    # Which optimizer follows SOLVER.BASE_LR and the rest: "SGD" (the paper's) or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
+    # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide),
+    # "dense" all 294 channels, which the host's stock keypoint head needs.
+    cfg.INPUT.LANDMARK_LAYOUT = "compact"
+
+    # Detections per image that the landmark results keep (paper: 20).
+    cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
+    # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+
+
+def get_match_rcnn_cfg() -> CfgNode:
+    """The host's default config with our keys."""
+    cfg = get_cfg()
+    add_match_rcnn_config(cfg)
+    return cfg

@@ -1,0 +1,48 @@
+"""Hooks that the host does not have."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from match_rcnn.data.loader import StreamBatchSampler
+from match_rcnn.d2 import HookBase, comm
+
+
+class DeterministicSteps(HookBase):
+    """Make every training step a function of (seed, process, iteration) alone.
+
+    Before each step the random generators (Python, numpy, torch, CUDA) are seeded from these
+    three, so that a run that was interrupted goes on as if it had not been. The seed is stored
+    in the checkpoint; on resume the stored one holds, and the loader passes over the batches
+    that were used (:mod:`match_rcnn.data.loader`).
+
+    Args:
+        loader: the training loader, whose batch sampler is set to the first iteration.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        sampler = loader.batch_sampler
+        if not isinstance(sampler, StreamBatchSampler):
+            raise TypeError(f"expected a loader over a StreamBatchSampler, got {type(sampler)}")
+        self._sampler = sampler
+        self.seed = sampler.stream.seed
+
+    def before_train(self) -> None:
+        self._sampler.start = self.trainer.start_iter
+        self._sampler.stream.reseed(self.seed)
+
+    def before_step(self) -> None:
+        sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
+        seed = int(sequence.generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.seed = state["seed"]

@@ -1,0 +1,53 @@
+"""What ``tools/train_net.py`` does once its processes are up."""
+
+import argparse
+import logging
+from typing import Any
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import (
+    CfgNode,
+    DetectionCheckpointer,
+    comm,
+    default_setup,
+    log_host,
+    setup_logger,
+    verify_results,
+)
+from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.engine.trainer import MatchRCNNTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """The frozen config of a run: defaults, ``--config-file``, then ``KEY VALUE`` overrides."""
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="match_rcnn")
+    log_host()
+    register_deepfashion2()
+    return cfg
+
+
+def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Train (or with ``--eval-only`` evaluate) and return the last metrics by task."""
+    cfg = setup(args)
+    if args.eval_only:
+        return _evaluate(cfg, resume=args.resume)
+    trainer = MatchRCNNTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train() or {}
+
+
+def _evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
+    model = MatchRCNNTrainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results: dict[str, Any] = MatchRCNNTrainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results

@@ -1,0 +1,78 @@
+"""The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
+
+import logging
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from match_rcnn.d2 import (
+    CfgNode,
+    DatasetEvaluator,
+    DefaultTrainer,
+    HookBase,
+    build_detection_test_loader,
+    get_default_optimizer_params,
+    hooks,
+    maybe_add_gradient_clipping,
+)
+from match_rcnn.data.loader import build_train_loader_from_cfg
+from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.engine.hooks import DeterministicSteps
+from match_rcnn.evaluation import DeepFashion2Evaluator
+
+logger = logging.getLogger(__name__)
+
+
+class MatchRCNNTrainer(DefaultTrainer):
+    """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """``SOLVER.OPTIMIZER`` over the host's parameter groups."""
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+        kind = cfg.SOLVER.OPTIMIZER
+        if kind == "SGD":
+            sgd = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
+            return sgd(groups, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **common)
+        if kind == "AdamW":
+            return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, **common)
+        raise ValueError(f"SOLVER.OPTIMIZER must be 'SGD' or 'AdamW', got {kind!r}")
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> DataLoader[list[dict[str, Any]]]:
+        return build_train_loader_from_cfg(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader[Any]:
+        mapper = DeepFashion2Mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """Box AP, and mask and landmark AP where the config has the streams."""
+        return DeepFashion2Evaluator.from_cfg(cfg, dataset_name)
+
+    def build_hooks(self) -> list[HookBase]:
+        """The host's hooks, deterministic steps first, and the best checkpoint after evaluation."""
+        made = super().build_hooks()
+        made.insert(0, DeterministicSteps(self._trainer.data_loader))
+        if self.cfg.TEST.BEST_METRIC and self.cfg.TEST.EVAL_PERIOD > 0:
+            after_evaluation = 1 + next(
+                i for i, hook in enumerate(made) if isinstance(hook, hooks.EvalHook)
+            )
+            made.insert(after_evaluation, self._best_checkpointer())
+        return made
+
+    def _best_checkpointer(self) -> HookBase:
+        return hooks.BestCheckpointer(
+            self.cfg.TEST.EVAL_PERIOD, self.checkpointer, self.cfg.TEST.BEST_METRIC, "max"
+        )

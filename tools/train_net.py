@@ -1,0 +1,35 @@
+#!/usr/bin/env python
+"""Train or evaluate Match R-CNN.
+
+    tools/train_net.py --config-file configs/quickstart.yaml
+    tools/train_net.py --config-file ... --num-gpus 8
+    tools/train_net.py --config-file ... --resume
+    tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+
+``KEY VALUE`` pairs at the end override the config.
+"""
+
+import sys
+
+from match_rcnn.d2 import default_argument_parser, launch
+from match_rcnn.engine import train_or_evaluate
+
+
+def main() -> int:
+    parser = default_argument_parser(epilog=__doc__)
+    args = parser.parse_args()
+    if not args.config_file:
+        parser.error("--config-file is needed; configs/quickstart.yaml is a first one")
+    launch(
+        train_or_evaluate,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
