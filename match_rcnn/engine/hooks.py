@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from match_rcnn.data.loader import StreamBatchSampler
 from match_rcnn.d2 import HookBase, comm
+from match_rcnn.data.loader import StreamBatchSampler
 
 
 class DeterministicSteps(HookBase):
@@ -38,7 +38,7 @@ class DeterministicSteps(HookBase):
         sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
         seed = int(sequence.generate_state(1)[0])
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  the host's augmentations draw from it
         torch.manual_seed(seed)
 
     def state_dict(self) -> dict[str, int]:

@@ -1,0 +1,95 @@
+"""One garment, predicted or annotated: what the predictor returns and the pictures show.
+
+Shapes: ``n`` landmarks of the garment's category, image of ``H x W`` pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pycocotools.mask as mask_util
+
+from match_rcnn.d2 import BoxMode, Instances
+from match_rcnn.data.taxonomy import Category, category
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Garment:
+    """A clothing item in a photo.
+
+    Attributes:
+        category: one of the 13.
+        box: (4,) x1, y1, x2, y2 in pixels of the photo.
+        score: confidence in [0, 1]; None for an annotation.
+        landmarks: (n, 3) x, y and, predicted, the landmark's score; annotated, its visibility
+            (2 visible, 1 occluded, 0 not labelled). None without a landmark stream.
+        mask: (H, W) bool, None without a mask stream.
+        embedding: (d,) the match network's vector, None without a match stream.
+    """
+
+    category: Category
+    box: FloatArray
+    score: float | None = None
+    landmarks: FloatArray | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+    embedding: FloatArray | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready values; the mask as pixel count only."""
+        return {
+            "category_id": self.category.id,
+            "category": self.category.name,
+            "score": self.score,
+            "box": self.box.tolist(),
+            "landmarks": None if self.landmarks is None else self.landmarks.tolist(),
+            "mask_pixels": None if self.mask is None else int(self.mask.sum()),
+            "embedding": None if self.embedding is None else self.embedding.tolist(),
+        }
+
+
+def garments_from_instances(instances: Instances) -> list[Garment]:
+    """The garments of a model's output, most confident first."""
+    fields = instances.to("cpu").get_fields()
+    arrays = {
+        "landmarks": fields.get("pred_keypoints"),
+        "mask": fields.get("pred_masks"),
+        "embedding": fields.get("embedding"),
+    }
+    found = []
+    for i in fields["scores"].argsort(descending=True, stable=True).tolist():
+        kind = category(int(fields["pred_classes"][i]) + 1)
+        row = {k: None if v is None else v[i].numpy() for k, v in arrays.items()}
+        if row["landmarks"] is not None:
+            row["landmarks"] = row["landmarks"][: kind.num_landmarks]
+        box = fields["pred_boxes"].tensor[i].numpy()
+        found.append(Garment(kind, box, float(fields["scores"][i]), **row))
+    return found
+
+
+def garments_from_dataset_dict(item: dict[str, Any]) -> list[Garment]:
+    """The annotated garments of a dataset dict (:mod:`match_rcnn.data.datasets`)."""
+    return [
+        _from_annotation(annotation, item["height"], item["width"])
+        for annotation in item.get("annotations", [])
+    ]
+
+
+def _from_annotation(annotation: dict[str, Any], height: int, width: int) -> Garment:
+    box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    polygons = annotation.get("segmentation")
+    landmarks = annotation.get("keypoints")
+    return Garment(
+        category=category(annotation["category_id"] + 1),
+        box=np.asarray(box, dtype=np.float32),
+        landmarks=None if landmarks is None else np.asarray(landmarks, np.float32).reshape(-1, 3),
+        mask=_rasterise(polygons, height, width) if polygons else None,
+    )
+
+
+def _rasterise(polygons: list[Any], height: int, width: int) -> npt.NDArray[np.bool_]:
+    flat = [np.asarray(p, dtype=np.float64).ravel().tolist() for p in polygons]
+    merged = mask_util.merge(mask_util.frPyObjects(flat, height, width))
+    return mask_util.decode(merged).astype(bool)
