@@ -7,6 +7,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     """Add our keys, with their defaults, to a host's config in place; host defaults stay."""
     # Which optimizer follows SOLVER.BASE_LR and the rest: "SGD" (the paper's) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Iterations between two lines on the console, in metrics.json and in TensorBoard.
+    cfg.SOLVER.LOG_PERIOD = 20
 
     # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide),
     # "dense" all 294 channels, which the host's stock keypoint head needs.

@@ -1,4 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 
 # Two cores run two pytest workers: one thread each, and sums come out in one order.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def run_tool():
+    """Run tools/NAME.py with arguments as a user would; returns the finished process."""
+
+    def run(name, *arguments, check=True, **environment):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / f"{name}.py"), *map(str, arguments)],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def generated_datasets(tmp_path_factory, run_tool):
+    """A folder for DETECTRON2_DATASETS: 20 + 10 generated images of 128 pixels, converted."""
+    datasets = tmp_path_factory.mktemp("datasets")
+    root = datasets / "deepfashion2"
+    flags = ("--train", 20, "--validation", 10, "--seed", 3, "--size", 128, "--workers", 1)
+    run_tool("make_synthetic_df2", "--output", root, *flags)
+    for split in ("train", "validation"):
+        output = root / "annotations" / f"{split}.json"
+        run_tool("convert_df2", "--root", root, "--split", split, "--output", output, "--compact")
+    return datasets
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides():
+    """KEY VALUE pairs that make configs/quickstart.yaml take a second a step on one core."""
+    return [
+        *("INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MAX_SIZE_TRAIN", "128"),
+        *("INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "128"),
+        *("MODEL.FPN.OUT_CHANNELS", "32", "MODEL.ROI_BOX_HEAD.FC_DIM", "64"),
+        *("MODEL.ROI_MASK_HEAD.CONV_DIM", "16", "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", "(32,)"),
+        *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "50", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "32"),
+        *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "2"),
+    ]

@@ -12,6 +12,7 @@ from match_rcnn.d2 import (
     DefaultTrainer,
     HookBase,
     build_detection_test_loader,
+    comm,
     get_default_optimizer_params,
     hooks,
     maybe_add_gradient_clipping,
@@ -63,8 +64,10 @@ class MatchRCNNTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list[HookBase]:
         """The host's hooks, deterministic steps first, and the best checkpoint after evaluation."""
-        made = super().build_hooks()
+        made = [h for h in super().build_hooks() if not isinstance(h, hooks.PeriodicWriter)]
         made.insert(0, DeterministicSteps(self._trainer.data_loader))
+        if comm.is_main_process():
+            made.append(hooks.PeriodicWriter(self.build_writers(), self.cfg.SOLVER.LOG_PERIOD))
         if self.cfg.TEST.BEST_METRIC and self.cfg.TEST.EVAL_PERIOD > 0:
             after_evaluation = 1 + next(
                 i for i, hook in enumerate(made) if isinstance(hook, hooks.EvalHook)

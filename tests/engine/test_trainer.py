@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.engine import MatchRCNNTrainer
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm1d(4))
+
+
+def decays(optimizer):
+    return {group["weight_decay"] for group in optimizer.param_groups}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
+def test_optimizers_leave_normalisation_layers_without_decay(model, name, kind):
+    cfg = get_match_rcnn_cfg()
+    cfg.SOLVER.OPTIMIZER = name
+    cfg.SOLVER.WEIGHT_DECAY = 0.25
+    optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
+    assert isinstance(optimizer, kind)
+    assert decays(optimizer) == {0.0, 0.25}
+    undecayed = {
+        id(p) for g in optimizer.param_groups if g["weight_decay"] == 0 for p in g["params"]
+    }
+    assert undecayed == {id(p) for layer in model[1:] for p in layer.parameters()}
+
+
+def test_gradient_clipping_reaches_the_optimizer(model):
+    cfg = get_match_rcnn_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM, cfg.SOLVER.WEIGHT_DECAY = 1.0, 0.0, 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
+    optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
+    weight = model[0].weight
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 7.0)
+    optimizer.step()
+    assert torch.allclose(before - weight, torch.full_like(weight, 0.5))
+
+
+def test_an_unknown_optimizer_is_named(model):
+    cfg = get_match_rcnn_cfg()
+    cfg.SOLVER.OPTIMIZER = "Adagrad"
+    with pytest.raises(ValueError, match="'SGD' or 'AdamW', got 'Adagrad'"):
+        MatchRCNNTrainer.build_optimizer(cfg, model)
