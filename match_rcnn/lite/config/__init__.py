@@ -1,0 +1,5 @@
+"""Configs: a tree of defaults, yaml files and command line overrides over it."""
+
+from .config import CfgNode, ConfigError, configurable, get_cfg
+
+__all__ = ["CfgNode", "ConfigError", "configurable", "get_cfg"]

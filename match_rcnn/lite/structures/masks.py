@@ -1,0 +1,323 @@
+"""Instance masks: as bitmaps, as polygons, and as they leave a mask head.
+
+Shapes used below: ``N`` instances, images of ``H`` x ``W`` pixels, crops of ``M`` x ``M`` cells.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pycocotools.mask as mask_util
+import torch
+from torch import Tensor
+
+from ..layers.mask_ops import paste_masks_in_image
+from ..layers.roi_align import ROIAlign
+from ..utils.memory import retry_if_cuda_oom
+from .boxes import Boxes
+
+Polygon = npt.NDArray[np.float64]
+
+
+def polygon_area(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    """Area of the polygon with corners (x[i], y[i]), by the shoelace formula."""
+    return float(0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
+
+
+def polygons_to_bitmask(polygons: Sequence[Any], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """(height, width) bool: the union of polygons x0 y0 x1 y1 ..., by COCO's rules."""
+    if len(polygons) == 0:
+        return np.zeros((height, width), dtype=np.bool_)
+    parts = mask_util.frPyObjects([np.asarray(p).tolist() for p in polygons], height, width)
+    return mask_util.decode(mask_util.merge(parts)).astype(np.bool_)
+
+
+def rasterize_polygons_within_box(
+    polygons: Sequence[Polygon], box: npt.NDArray[np.float32], mask_size: int
+) -> Tensor:
+    """What an instance's polygons cover of a box.
+
+    Args:
+        polygons: of one instance, in image coordinates.
+        box: (4,) x0, y0, x1, y1; sides below 0.1 count as 0.1.
+        mask_size: M.
+
+    Returns:
+        (M, M) bool.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    origin = np.array([[box[0], box[1]]], dtype=np.float64)
+    scale = np.array([[mask_size / max(width, 0.1), mask_size / max(height, 0.1)]])
+    parts = [((p.reshape(-1, 2) - origin) * scale).ravel() for p in polygons]
+    return torch.from_numpy(polygons_to_bitmask(parts, mask_size, mask_size))
+
+
+class BitMasks:
+    """(N, H, W) bool masks of one image.
+
+    Args:
+        tensor: tensor or array; anything but 0 is foreground.
+    """
+
+    def __init__(self, tensor: Any) -> None:
+        tensor = torch.as_tensor(tensor).to(torch.bool)
+        if tensor.dim() != 3:
+            raise ValueError(f"expected masks of shape (N, H, W), got {tuple(tensor.shape)}")
+        self.tensor: Tensor = tensor
+        self.image_size: tuple[int, int] = (int(tensor.shape[1]), int(tensor.shape[2]))
+
+    def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
+        return BitMasks(self.tensor.to(*args, **kwargs))
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def __getitem__(self, item: int | slice | Tensor) -> "BitMasks":
+        """A subset; an int gives one mask. The data may be shared."""
+        if isinstance(item, int):
+            return BitMasks(self.tensor[item].unsqueeze(0))
+        chosen = self.tensor[item]
+        if chosen.dim() != 3:
+            raise IndexError(f"indexing BitMasks with {item} gives no (N, H, W) masks")
+        return BitMasks(chosen)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Each mask as an (H, W) tensor."""
+        yield from self.tensor
+
+    def __len__(self) -> int:
+        return int(self.tensor.shape[0])
+
+    def __repr__(self) -> str:
+        return f"BitMasks(num_instances={len(self)})"
+
+    def nonempty(self) -> Tensor:
+        """(N,) bool: the mask has a pixel."""
+        return self.tensor.flatten(1).any(dim=1)
+
+    @staticmethod
+    def from_polygon_masks(polygon_masks: Any, height: int, width: int) -> "BitMasks":
+        """Draw polygons (PolygonMasks, or a list of polygons per instance) as bitmaps."""
+        polygons = getattr(polygon_masks, "polygons", polygon_masks)
+        masks = [polygons_to_bitmask(p, height, width) for p in polygons]
+        if not masks:
+            return BitMasks(torch.empty(0, height, width, dtype=torch.bool))
+        return BitMasks(torch.from_numpy(np.stack(masks)))
+
+    @staticmethod
+    def from_roi_masks(roi_masks: "ROIMasks", boxes: Any, height: int, width: int) -> "BitMasks":
+        """See :meth:`ROIMasks.to_bitmasks`."""
+        return roi_masks.to_bitmasks(boxes, height, width)
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """What each mask covers of its box: RoIAlign of the bitmap, at least a half.
+
+        Args:
+            boxes: (N, 4).
+            mask_size: M.
+
+        Returns:
+            (N, M, M) bool, on the device of the masks.
+        """
+        _check_boxes(boxes, len(self))
+        if len(self) == 0:
+            return torch.zeros((0, mask_size, mask_size), dtype=torch.bool, device=self.device)
+        rois = boxes.to(self.device, torch.float32)
+        rois = torch.cat([torch.arange(len(rois), device=self.device)[:, None].to(rois), rois], 1)
+        align = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
+        return align(self.tensor[:, None].to(rois.dtype), rois)[:, 0] >= 0.5
+
+    def get_bounding_boxes(self) -> Boxes:
+        """(N, 4) the smallest box around each mask's pixels; zeros for an empty mask."""
+        columns, rows = self.tensor.any(dim=1), self.tensor.any(dim=2)
+        (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
+        return Boxes(torch.stack([x0, y0, x1, y1], dim=1))
+
+    @staticmethod
+    def cat(bitmasks_list: "Sequence[BitMasks]") -> "BitMasks":
+        """All masks, one list after the other; at least one list."""
+        if not bitmasks_list or not all(isinstance(m, BitMasks) for m in bitmasks_list):
+            raise ValueError("expected at least one BitMasks, and nothing else")
+        return BitMasks(torch.cat([m.tensor for m in bitmasks_list], dim=0))
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First occupied index and one past the last, of (N, L) bool; zeros if there is none."""
+    length = occupied.shape[1]
+    if length == 0 or len(occupied) == 0:
+        zero = torch.zeros(len(occupied), device=occupied.device)
+        return zero, zero
+    flags = occupied.to(torch.uint8)
+    first = flags.argmax(dim=1)
+    past = length - flags.flip(1).argmax(dim=1)
+    return first, torch.where(occupied.any(dim=1), past, torch.zeros_like(past))
+
+
+def _check_boxes(boxes: Tensor, count: int) -> None:
+    if tuple(boxes.shape) != (count, 4):
+        raise ValueError(f"expected boxes of shape ({count}, 4), got {tuple(boxes.shape)}")
+
+
+class PolygonMasks:
+    """N instances as lists of polygons, each x0 y0 x1 y1 ... in float64.
+
+    They stay on the CPU; ``device`` is always "cpu".
+
+    Args:
+        polygons: a list per instance, of polygons (arrays, tensors, lists) with at least 3
+            corners.
+
+    Raises:
+        ValueError: nested otherwise, or a polygon with an odd number of or too few coordinates.
+    """
+
+    def __init__(self, polygons: Sequence[Sequence[Any]]) -> None:
+        if not isinstance(polygons, (list, tuple)):
+            raise ValueError(
+                f"expected a list of polygons per instance, got {type(polygons).__name__}"
+            )
+        self.polygons: list[list[Polygon]] = [_as_polygons(p) for p in polygons]
+
+    def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def get_bounding_boxes(self) -> Boxes:
+        """(N, 4) the smallest box around each instance's corners."""
+        boxes = torch.zeros(len(self), 4)
+        for box, polygons in zip(boxes, self.polygons, strict=True):
+            corners = np.concatenate(polygons).reshape(-1, 2)
+            box[:2] = torch.from_numpy(corners.min(axis=0))
+            box[2:] = torch.from_numpy(corners.max(axis=0))
+        return Boxes(boxes)
+
+    def nonempty(self) -> Tensor:
+        """(N,) bool: the instance has a polygon."""
+        return torch.tensor([len(p) > 0 for p in self.polygons], dtype=torch.bool)
+
+    def __getitem__(self, item: int | slice | list[int] | Tensor) -> "PolygonMasks":
+        """A subset, by index, slice, list, boolean or index tensor. The data are shared."""
+        if isinstance(item, int):
+            return _shared([self.polygons[item]])
+        if isinstance(item, slice):
+            return _shared(self.polygons[item])
+        if isinstance(item, (Tensor, np.ndarray)):
+            item = _indices(torch.as_tensor(item))
+        return _shared([self.polygons[i] for i in item])
+
+    def __iter__(self) -> Iterator[list[Polygon]]:
+        """The polygons of each instance."""
+        return iter(self.polygons)
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def __repr__(self) -> str:
+        return f"PolygonMasks(num_instances={len(self)})"
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """What each instance covers of its box, drawn by COCO's rules.
+
+        Args:
+            boxes: (N, 4).
+            mask_size: M.
+
+        Returns:
+            (N, M, M) bool, on the device of the boxes.
+        """
+        _check_boxes(boxes, len(self))
+        shape = (len(self), mask_size, mask_size)
+        masks = torch.zeros(shape, dtype=torch.bool)
+        for out, polygons, box in zip(masks, self.polygons, boxes.cpu().numpy(), strict=True):
+            out.copy_(rasterize_polygons_within_box(polygons, box, mask_size))
+        return masks.to(boxes.device)
+
+    def area(self) -> Tensor:
+        """(N,) the sum of each instance's polygon areas; overlaps count twice."""
+        areas = [sum(polygon_area(p[0::2], p[1::2]) for p in ps) for ps in self.polygons]
+        return torch.tensor(areas)
+
+    @staticmethod
+    def cat(polymasks_list: "Sequence[PolygonMasks]") -> "PolygonMasks":
+        """All instances, one list after the other; at least one list."""
+        if not polymasks_list or not all(isinstance(m, PolygonMasks) for m in polymasks_list):
+            raise ValueError("expected at least one PolygonMasks, and nothing else")
+        return _shared([p for masks in polymasks_list for p in masks.polygons])
+
+
+def _as_polygons(polygons: Any) -> list[Polygon]:
+    if not isinstance(polygons, (list, tuple)):
+        raise ValueError(
+            f"expected a list of polygons for an instance, got {type(polygons).__name__}"
+        )
+    return [_as_polygon(p) for p in polygons]
+
+
+def _as_polygon(polygon: Any) -> Polygon:
+    if isinstance(polygon, Tensor):
+        polygon = polygon.cpu().numpy()
+    array = np.asarray(polygon, dtype=np.float64)
+    if array.ndim != 1 or array.size % 2 or array.size < 6:
+        raise ValueError(
+            "expected a polygon x0 y0 x1 y1 ... of at least 3 corners, "
+            f"got an array of shape {array.shape}"
+        )
+    return array
+
+
+def _indices(item: Tensor) -> list[int]:
+    if item.dim() != 1:
+        raise IndexError(f"expected a vector of indices, got shape {tuple(item.shape)}")
+    return (item.nonzero()[:, 0] if item.dtype == torch.bool else item).tolist()
+
+
+def _shared(polygons: list[list[Polygon]]) -> PolygonMasks:
+    """PolygonMasks of polygons that have been checked before."""
+    masks = PolygonMasks([])
+    masks.polygons = polygons
+    return masks
+
+
+class ROIMasks:
+    """(N, M, M) mask probabilities, each over a box that is kept elsewhere."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        if tensor.dim() != 3:
+            raise ValueError(f"expected masks of shape (N, M, M), got {tuple(tensor.shape)}")
+        self.tensor = tensor
+
+    def to(self, device: torch.device | str) -> "ROIMasks":
+        return ROIMasks(self.tensor.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def __len__(self) -> int:
+        return int(self.tensor.shape[0])
+
+    def __getitem__(self, item: slice | Tensor) -> "ROIMasks":
+        chosen = self.tensor[item]
+        if chosen.dim() != 3:
+            raise IndexError(f"indexing ROIMasks with {item} gives no (N, M, M) masks")
+        return ROIMasks(chosen)
+
+    def __repr__(self) -> str:
+        return f"ROIMasks(num_instances={len(self)})"
+
+    def to_bitmasks(self, boxes: Any, height: int, width: int, threshold: float = 0.5) -> BitMasks:
+        """Paste each mask into its box.
+
+        Args:
+            boxes: (N, 4) tensor, or Boxes.
+            height: of the image.
+            width: of the image.
+            threshold: probabilities from here on are foreground.
+        """
+        paste: Callable[..., Tensor] = retry_if_cuda_oom(paste_masks_in_image)
+        return BitMasks(paste(self.tensor, boxes, (height, width), threshold=threshold))

@@ -1,0 +1,1 @@
+"""Processes, logging, events, registries, files, drawing."""

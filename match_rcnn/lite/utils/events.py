@@ -1,0 +1,375 @@
+"""What happens during training: figures and pictures by iteration, and those who write them."""
+
+import datetime
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from fvcore.common.history_buffer import HistoryBuffer
+from torch import Tensor
+
+from .file_io import PathManager
+
+__all__ = [
+    "CommonMetricPrinter",
+    "EventStorage",
+    "EventWriter",
+    "JSONWriter",
+    "TensorboardXWriter",
+    "get_event_storage",
+    "has_event_storage",
+]
+
+_storages: list["EventStorage"] = []
+
+
+def get_event_storage() -> "EventStorage":
+    """The storage of the innermost ``with EventStorage() as storage:``.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    if not _storages:
+        raise RuntimeError("no event storage: call this inside of 'with EventStorage(...):'")
+    return _storages[-1]
+
+
+def has_event_storage() -> bool:
+    return bool(_storages)
+
+
+class EventStorage:
+    """Scalars with their history, and the pictures and histograms that nobody wrote yet.
+
+    Args:
+        start_iter: the iteration to begin with.
+    """
+
+    def __init__(self, start_iter: int = 0) -> None:
+        self._iter = start_iter
+        self._prefix = ""
+        self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._smoothing_hints: dict[str, bool] = {}
+        self._latest: dict[str, tuple[float, int]] = {}
+        self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict[str, Any]] = []
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """Keep a picture until a writer has taken it.
+
+        Args:
+            img_name: for the writer; the name scope goes before it.
+            img_tensor: (C, H, W), RGB; uint8, or float in [0, 1].
+        """
+        self._vis_data.append((self._prefix + img_name, img_tensor, self._iter))
+
+    def put_scalar(
+        self,
+        name: str,
+        value: float | Tensor,
+        smoothing_hint: bool = True,
+        cur_iter: int | None = None,
+    ) -> None:
+        """Add a figure.
+
+        Args:
+            name: the name scope goes before it.
+            value: a number or a tensor of one.
+            smoothing_hint: whether its readers should see it smoothed; the same in all calls.
+            cur_iter: the iteration that it belongs to, if not the current one.
+        """
+        name = self._prefix + name
+        known = self._smoothing_hints.setdefault(name, smoothing_hint)
+        if known != smoothing_hint:
+            raise ValueError(f"{name!r} was put with smoothing_hint={known} before")
+        iteration = self._iter if cur_iter is None else cur_iter
+        number = float(value)
+        self._history[name].update(number, iteration)
+        self._latest[name] = (number, iteration)
+
+    def put_scalars(
+        self,
+        *,
+        smoothing_hint: bool = True,
+        cur_iter: int | None = None,
+        **kwargs: float | Tensor,
+    ) -> None:
+        """``put_scalar`` for each keyword."""
+        for name, value in kwargs.items():
+            self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
+
+    def put_histogram(self, hist_name: str, hist_tensor: Tensor, bins: int = 1000) -> None:
+        """Keep the histogram of a tensor of any shape until a writer has taken it."""
+        values = hist_tensor.detach().cpu().float().flatten()
+        low, high = values.min().item(), values.max().item()
+        # The arguments of SummaryWriter.add_histogram_raw.
+        self._histograms.append(
+            {
+                "tag": self._prefix + hist_name,
+                "min": low,
+                "max": high,
+                "num": len(values),
+                "sum": float(values.sum()),
+                "sum_squares": float(values.square().sum()),
+                "bucket_limits": torch.linspace(low, high, bins + 1)[1:].tolist(),
+                "bucket_counts": torch.histc(values, bins, low, high).tolist(),
+                "global_step": self._iter,
+            }
+        )
+
+    def history(self, name: str) -> HistoryBuffer:
+        """All values of a scalar.
+
+        Raises:
+            KeyError: nobody has put it.
+        """
+        if name not in self._history:
+            raise KeyError(f"no scalar {name!r} was put")
+        return self._history[name]
+
+    def histories(self) -> Mapping[str, HistoryBuffer]:
+        """All scalars' values."""
+        return self._history
+
+    def latest(self) -> dict[str, tuple[float, int]]:
+        """Each scalar's last value and its iteration."""
+        return self._latest
+
+    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
+        """As ``latest``, but the median of the last ``window_size`` iterations' values for those
+        scalars that ask for smoothing."""
+        return {
+            name: (self._smoothed(name, window_size, value), iteration)
+            for name, (value, iteration) in self._latest.items()
+        }
+
+    def _smoothed(self, name: str, window_size: int, value: float) -> float:
+        if not self._smoothing_hints[name]:
+            return value
+        return float(self._history[name].median(self.count_samples(name, window_size)))
+
+    def count_samples(self, name: str, window_size: int = 20) -> int:
+        """How many of a scalar's last ``window_size`` values belong to the last ``window_size``
+        iterations; fewer when it is not put in each."""
+        recent = self._history[name].values()[-window_size:]
+        last = self._latest[name][1]
+        return sum(iteration > last - window_size for _, iteration in recent)
+
+    def smoothing_hints(self) -> dict[str, bool]:
+        return self._smoothing_hints
+
+    def step(self) -> None:
+        """On to the next iteration; the trainer calls it after each."""
+        self._iter += 1
+
+    @property
+    def iter(self) -> int:
+        """The current iteration."""
+        return self._iter
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._iter = int(value)
+
+    @property
+    def iteration(self) -> int:
+        return self._iter
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Put ``name/`` before the names of all that is put inside of the ``with``."""
+        outer = self._prefix
+        self._prefix = name.rstrip("/") + "/"
+        try:
+            yield
+        finally:
+            self._prefix = outer
+
+    def clear_images(self) -> None:
+        """Forget the pictures; writers call it when they have written them."""
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        """Forget the histograms; writers call it when they have written them."""
+        self._histograms = []
+
+    def __enter__(self) -> "EventStorage":
+        _storages.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert _storages[-1] is self
+        _storages.pop()
+
+
+class EventWriter:
+    """Takes the events of the current storage somewhere."""
+
+    def write(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Called once, after the last ``write``."""
+
+
+class _ScalarWriter(EventWriter):
+    """Gives each scalar out once, smoothed as it asks for."""
+
+    def __init__(self, window_size: int) -> None:
+        self._window_size = window_size
+        self._last_write = -1
+
+    def _new_scalars(self, storage: EventStorage) -> list[tuple[int, str, float]]:
+        """(iteration, name, value) of all scalars newer than those given out before."""
+        scalars = storage.latest_with_smoothing_hint(self._window_size)
+        new = [(i, k, float(v)) for k, (v, i) in scalars.items() if i > self._last_write]
+        self._last_write = max([self._last_write, *(i for i, _, _ in new)])
+        return new
+
+
+class JSONWriter(_ScalarWriter):
+    """Appends scalars to a file, one JSON object an iteration and line.
+
+    Args:
+        json_file: the file's name; an existing file is continued.
+        window_size: of the median for scalars that ask for smoothing.
+    """
+
+    def __init__(self, json_file: str, window_size: int = 20) -> None:
+        super().__init__(window_size)
+        self._file = PathManager.open(os.fspath(json_file), "a")
+
+    def write(self) -> None:
+        rows: dict[int, dict[str, float]] = defaultdict(dict)
+        for iteration, name, value in self._new_scalars(get_event_storage()):
+            rows[iteration][name] = value
+        for iteration in sorted(rows):
+            row = {**rows[iteration], "iteration": iteration}
+            self._file.write(json.dumps(row, sort_keys=True) + "\n")
+        self._file.flush()
+        if self._file.seekable():
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorboardXWriter(_ScalarWriter):
+    """Writes scalars, pictures and histograms for TensorBoard.
+
+    Args:
+        log_dir: folder of the event files, made at the first ``write``.
+        window_size: of the median for scalars that ask for smoothing.
+        **kwargs: for :class:`torch.utils.tensorboard.SummaryWriter`.
+    """
+
+    def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
+        super().__init__(window_size)
+        self._arguments = {"log_dir": log_dir, **kwargs}
+
+    @cached_property
+    def _writer(self) -> Any:
+        # Imported here: nobody should need TensorBoard, or wait for it, who writes nothing.
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(**self._arguments)
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        for iteration, name, value in self._new_scalars(storage):
+            self._writer.add_scalar(name, value, iteration)
+        for name, image, iteration in storage._vis_data:
+            self._writer.add_image(name, image, iteration)
+        storage.clear_images()
+        for histogram in storage._histograms:
+            self._writer.add_histogram_raw(**histogram)
+        storage.clear_histograms()
+
+    def close(self) -> None:
+        if "_writer" in self.__dict__:
+            self._writer.close()
+
+
+class CommonMetricPrinter(EventWriter):
+    """Logs the losses, times, learning rate and memory of training in a line.
+
+    Args:
+        max_iter: the last iteration, for the time that is left; None leaves that out.
+        window_size: losses are medians, times are means over so many iterations.
+    """
+
+    def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
+        self.logger = logging.getLogger(__name__)
+        self._max_iter = max_iter
+        self._window_size = window_size
+        self._previous: tuple[int, float] | None = None
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        iteration = storage.iter
+        if iteration == self._max_iter:
+            # The hook that writes after the last iteration has nothing new to say.
+            return
+        parts = [
+            self._eta(storage),
+            f"iter: {iteration}",
+            *self._losses(storage),
+            *self._times(storage),
+            _latest(storage, "lr", lambda value: f"lr: {value:.5g}") or "lr: N/A",
+            f"max_mem: {_peak_mib():.0f}M" if torch.cuda.is_available() else "",
+        ]
+        self.logger.info("  ".join(part for part in parts if part))
+
+    def _losses(self, storage: EventStorage) -> list[str]:
+        return [
+            f"{name}: {buffer.median(storage.count_samples(name, self._window_size)):.4g}"
+            for name, buffer in storage.histories().items()
+            if "loss" in name
+        ]
+
+    def _times(self, storage: EventStorage) -> list[str]:
+        parts = []
+        for name in ("time", "data_time"):
+            if name in storage.histories():
+                buffer, window = (
+                    storage.history(name),
+                    storage.count_samples(name, self._window_size),
+                )
+                parts += [
+                    f"{name}: {buffer.avg(window):.4f}",
+                    f"last_{name}: {buffer.latest():.4f}",
+                ]
+        return parts
+
+    def _eta(self, storage: EventStorage) -> str:
+        """The time that is left, from the iterations' median time or from our own clock."""
+        if self._max_iter is None:
+            return ""
+        iteration, now = storage.iter, time.perf_counter()
+        left = self._max_iter - iteration - 1
+        if "time" in storage.histories():
+            seconds = float(storage.history("time").median(1000)) * left
+            storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
+        elif self._previous is None or iteration == self._previous[0]:
+            self._previous = (iteration, now)
+            return ""
+        else:
+            before, then = self._previous
+            seconds = (now - then) / (iteration - before) * left
+            self._previous = (iteration, now)
+        return f"eta: {datetime.timedelta(seconds=int(seconds))}"
+
+
+def _latest(storage: EventStorage, name: str, show: Callable[[float], str]) -> str:
+    return show(storage.latest()[name][0]) if name in storage.latest() else ""
+
+
+def _peak_mib() -> float:
+    return torch.cuda.max_memory_allocated() / 1024**2

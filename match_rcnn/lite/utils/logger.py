@@ -1,0 +1,183 @@
+"""Logging: set-up, and messages that do not repeat themselves."""
+
+import atexit
+import functools
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from types import FrameType
+from typing import Any, TextIO
+
+from tabulate import tabulate
+from termcolor import colored
+
+from .file_io import PathManager
+
+__all__ = [
+    "create_small_table",
+    "log_every_n",
+    "log_every_n_seconds",
+    "log_first_n",
+    "setup_logger",
+]
+
+_PACKAGE = __name__.rsplit(".", 2)[0]
+_DATE = "%m/%d %H:%M:%S"
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Colours the prefix of warnings and errors, and shortens one logger's name."""
+
+    def __init__(self, format: str, root: str, abbreviation: str) -> None:
+        super().__init__(format, datefmt=_DATE)
+        self._root, self._abbreviation = root, abbreviation
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if self._root and (record.name + ".").startswith(self._root + "."):
+            record.name = self._abbreviation + record.name[len(self._root) :]
+        text = super().formatMessage(record)
+        if record.levelno == logging.WARNING:
+            return colored("WARNING", "red", attrs=["blink"]) + " " + text
+        if record.levelno >= logging.ERROR:
+            return colored("ERROR", "red", attrs=["blink", "underline"]) + " " + text
+        return text
+
+
+@functools.lru_cache
+def setup_logger(
+    output: str | None = None,
+    distributed_rank: int = 0,
+    *,
+    color: bool = True,
+    name: str = _PACKAGE,
+    abbrev_name: str | None = None,
+    enable_propagation: bool = False,
+    configure_stdout: bool = True,
+) -> logging.Logger:
+    """Make a logger write everything from DEBUG up.
+
+    Calling it again with equal arguments does nothing more.
+
+    Args:
+        output: a folder for ``log.txt``, or a file's name ending in .txt or .log; None writes no
+            file. Ranks above 0 add ``.rank<N>``.
+        distributed_rank: rank 0 writes to the console too.
+        color: on the console.
+        name: of the logger; all loggers below it take part.
+        abbrev_name: shown in place of ``name`` on the console.
+        enable_propagation: hand messages on to the loggers above as well.
+        configure_stdout: False writes nothing to the console.
+    """
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = enable_propagation
+    if abbrev_name is None:
+        abbrev_name = "lite" if name == _PACKAGE else name
+    plain = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+    if configure_stdout and distributed_rank == 0:
+        bright = colored("[%(asctime)s %(name)s]: ", "green") + "%(message)s"
+        formatter = _ConsoleFormatter(bright if color else plain, name, abbrev_name)
+        _add_handler(logger, logging.StreamHandler(stream=sys.stdout), formatter)
+    if output is not None:
+        file = logging.StreamHandler(_log_stream(_log_file(output, distributed_rank)))
+        _add_handler(logger, file, logging.Formatter(plain, datefmt=_DATE))
+    return logger
+
+
+def _add_handler(
+    logger: logging.Logger, handler: logging.Handler, formatter: logging.Formatter
+) -> None:
+    handler.setLevel(logging.DEBUG)
+    handler.setFormatter(formatter)
+    logger.addHandler(handler)
+
+
+def _log_file(output: str, rank: int) -> str:
+    output = os.fspath(output)
+    name = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    return f"{name}.rank{rank}" if rank > 0 else name
+
+
+@functools.lru_cache
+def _log_stream(filename: str) -> TextIO:
+    """One stream per file, for all loggers that write to it."""
+    PathManager.mkdirs(os.path.dirname(filename) or ".")
+    # By lines: what a killed process logged last is what one wants to read.
+    stream: TextIO = PathManager.open(filename, "a", buffering=1)
+    atexit.register(stream.close)
+    return stream
+
+
+def _caller() -> tuple[str, tuple[str, int, str]]:
+    """The module that called into this one, and (file, line, function) of the call."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    assert frame is not None
+    name = frame.f_globals.get("__name__", "__main__")
+    place = (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return (_PACKAGE if name == "__main__" else name), place
+
+
+_counts: Counter[Hashable] = Counter()
+_times: dict[Hashable, float] = {}
+
+
+def log_first_n(
+    lvl: int,
+    msg: str,
+    n: int = 1,
+    *,
+    name: str | None = None,
+    key: str | tuple[str, ...] = "caller",
+) -> None:
+    """Log the first ``n`` times only.
+
+    Args:
+        lvl: the level, such as ``logging.WARNING``.
+        msg: the message.
+        n: how many times.
+        name: of the logger; the caller's module if None.
+        key: what counts as the same: "caller" (the line of code), "message", or both in a tuple.
+    """
+    module, place = _caller()
+    kinds = (key,) if isinstance(key, str) else tuple(key)
+    if not set(kinds) <= {"caller", "message"}:
+        raise ValueError(f"expected key 'caller', 'message' or both, got {key!r}")
+    identity = (*(place if "caller" in kinds else ()), *((msg,) if "message" in kinds else ()))
+    _counts[identity] += 1
+    if _counts[identity] <= n:
+        logging.getLogger(name or module).log(lvl, msg)
+
+
+def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
+    """Log the first call from a line of code, and every ``n``-th after it."""
+    module, place = _caller()
+    identity = ("every", *place)
+    _counts[identity] += 1
+    if n == 1 or _counts[identity] % n == 1:
+        logging.getLogger(name or module).log(lvl, msg)
+
+
+def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
+    """Log a call from a line of code unless it logged less than ``n`` seconds ago."""
+    module, place = _caller()
+    last, now = _times.get(place), time.time()
+    if last is None or now - last >= n:
+        logging.getLogger(name or module).log(lvl, msg)
+        _times[place] = now
+
+
+def create_small_table(small_dict: Mapping[str, Any]) -> str:
+    """A table of one row, the keys as its head: for a few figures."""
+    return tabulate(
+        [tuple(small_dict.values())],
+        headers=list(small_dict),
+        tablefmt="pipe",
+        floatfmt=".3f",
+        stralign="center",
+        numalign="center",
+    )
