@@ -1,0 +1,215 @@
+"""From a dataset dict to a model's input.
+
+Shapes used below: ``N`` items of an image, ``n`` landmarks of an item's category, ``K`` landmark
+rows of an item: 39 (compact: the category's ``n``, then zeros) or 294 (dense: the category's
+slice among zeros).
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from match_rcnn.d2 import (
+    CfgNode,
+    Instances,
+    Keypoints,
+    PathManager,
+    PolygonMasks,
+    T,
+    configurable,
+    detection_utils,
+)
+from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category
+
+LANDMARK_LAYOUTS = ("compact", "dense")
+#: ``gt_pair_ids`` of an image whose product is unknown.
+NO_PAIR = -1
+
+
+class DeepFashion2Mapper:
+    """Read the image, augment it with its annotations, and make tensors of both.
+
+    Takes the dataset dicts of :mod:`match_rcnn.data.datasets`, which it leaves as they are. All
+    chance comes from numpy's global generator, by way of the host's augmentations. A dataset dict
+    with an integer ``"seed"`` is mapped the same wherever and whenever that happens; the
+    generators' states are put back afterwards.
+
+    Args:
+        is_train: whether annotations are wanted; without, they are dropped.
+        augmentations: the host's augmentations or transforms, in order.
+        image_format: such as ``"BGR"``.
+        use_masks, use_landmarks: whether ``gt_masks`` and ``gt_keypoints`` are wanted.
+        mask_format: ``"polygon"`` or ``"bitmask"``.
+        landmark_layout: ``"compact"``, or ``"dense"`` for the host's stock keypoint head.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: Sequence[Any],
+        image_format: str,
+        use_masks: bool = True,
+        use_landmarks: bool = True,
+        mask_format: str = "polygon",
+        landmark_layout: str = "compact",
+    ) -> None:
+        if landmark_layout not in LANDMARK_LAYOUTS:
+            known = " or ".join(map(repr, LANDMARK_LAYOUTS))
+            raise ValueError(f"landmark_layout must be {known}, got {landmark_layout!r}")
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.use_masks = use_masks
+        self.use_landmarks = use_landmarks
+        self.mask_format = mask_format
+        self.landmark_layout = landmark_layout
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        if is_train and cfg.INPUT.CROP.ENABLED:
+            raise ValueError(
+                "INPUT.CROP.ENABLED: a crop in the config is not supported, because it does not "
+                "cut polygons; give DeepFashion2Mapper the augmentations yourself"
+            )
+        return {
+            "is_train": is_train,
+            "augmentations": detection_utils.build_augmentation(cfg, is_train),
+            "image_format": cfg.INPUT.FORMAT,
+            "use_masks": cfg.MODEL.MASK_ON,
+            "use_landmarks": cfg.MODEL.KEYPOINT_ON,
+            "mask_format": cfg.INPUT.MASK_FORMAT,
+            "landmark_layout": cfg.INPUT.get("LANDMARK_LAYOUT", "compact"),
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map one image.
+
+        Returns:
+            the dataset dict (``source`` and ``pair_id`` among it) with ``image``, a (3, H, W)
+            uint8 tensor, and in training ``instances`` in the place of ``annotations``: gt_boxes,
+            gt_classes, gt_masks, gt_keypoints (N, K, 3), gt_pair_ids (N,) and gt_styles (N,).
+            ``height`` and ``width`` stay those of the file.
+
+        Raises:
+            ValueError: the image cannot be read, or is not of the stated size.
+        """
+        sample = dict(dataset_dict)
+        annotations = sample.pop("annotations", None)
+        with seeded(sample.pop("seed", None)):
+            image = read_stored_image(sample["file_name"], self.image_format)
+            detection_utils.check_image_size(sample, image)
+            augmented = T.AugInput(image)
+            transforms = self.augmentations(augmented)
+        image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        sample["image"] = torch.from_numpy(image)
+        if self.is_train and annotations is not None:
+            sample["instances"] = self._instances(
+                annotations, transforms, image.shape[1:], sample.get("pair_id")
+            )
+        return sample
+
+    def _instances(
+        self,
+        annotations: list[dict[str, Any]],
+        transforms: Any,
+        image_size: tuple[int, int],
+        pair_id: int | None,
+    ) -> Instances:
+        wanted = [a for a in annotations if not a.get("iscrowd", 0)]
+        moved = [self._transform(a, transforms, image_size) for a in wanted]
+        instances = detection_utils.annotations_to_instances(moved, image_size, self.mask_format)
+        if not moved:  # the host leaves fields out that other images of a batch have
+            self._add_empty_fields(instances)
+        pairs = torch.full((len(moved),), NO_PAIR if pair_id is None else pair_id)
+        styles = [a.get("style") or 0 for a in wanted]
+        instances.gt_pair_ids = pairs.to(torch.int64)
+        instances.gt_styles = torch.tensor(styles, dtype=torch.int64)
+        # A box that overlaps nothing would turn every anchor into a match.
+        return detection_utils.filter_empty_instances(instances)
+
+    def _transform(
+        self, annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]
+    ) -> dict[str, Any]:
+        category = CATEGORIES[annotation["category_id"]]
+        moved = {key: annotation[key] for key in ("bbox", "bbox_mode", "category_id")}
+        if self.use_masks:
+            moved["segmentation"] = _copy_segmentation(annotation["segmentation"])
+        if self.use_landmarks:
+            moved["keypoints"] = annotation["keypoints"]
+        detection_utils.transform_instance_annotations(
+            moved, transforms, image_size, keypoint_hflip_indices=category.flip_permutation
+        )
+        if self.use_landmarks:
+            moved["keypoints"] = self._lay_out(moved["keypoints"], category)
+        return moved
+
+    def _lay_out(self, landmarks: npt.NDArray[Any], category: Category) -> npt.NDArray[np.float32]:
+        """(n, 3) -> (K, 3)."""
+        is_dense = self.landmark_layout == "dense"
+        laid_out = np.zeros((self._num_rows, 3), dtype=np.float32)
+        rows = category.slice if is_dense else slice(category.num_landmarks)
+        laid_out[rows] = landmarks
+        return laid_out
+
+    @property
+    def _num_rows(self) -> int:
+        return NUM_LANDMARKS if self.landmark_layout == "dense" else MAX_LANDMARKS
+
+    def _add_empty_fields(self, instances: Instances) -> None:
+        if self.use_masks and self.mask_format == "polygon":
+            instances.gt_masks = PolygonMasks([])
+        if self.use_landmarks:
+            instances.gt_keypoints = Keypoints(torch.zeros(0, self._num_rows, 3))
+
+
+def _copy_segmentation(segmentation: Any) -> Any:
+    """A copy that transforms may change in place; RLE goes as it is."""
+    if isinstance(segmentation, list):
+        return [np.array(polygon, dtype=np.float64) for polygon in segmentation]
+    return segmentation
+
+
+def read_stored_image(file_name: str, image_format: str) -> npt.NDArray[np.uint8]:
+    """Read an image as its pixels are stored, (H, W, 3).
+
+    EXIF orientation is not applied: DeepFashion2's annotations, and the image sizes of the
+    official converter, refer to the stored pixels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the image cannot be read.
+    """
+    with PathManager.open(file_name, "rb") as file:
+        try:
+            image = Image.open(file)
+            image.load()
+        except Exception as error:  # PIL's decoders raise nearly anything on damaged files
+            raise ValueError(f"cannot read image {file_name}: {error}") from error
+        return detection_utils.convert_PIL_to_numpy(image, image_format)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Numpy's and Python's global generators start at ``seed`` within, and are as before after.
+
+    None leaves them alone.
+    """
+    if seed is None:
+        yield
+        return
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)

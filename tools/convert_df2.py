@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+"""Convert a split of DeepFashion2 into one COCO file.
+
+Reads ROOT/SPLIT/image and ROOT/SPLIT/annos. The output is, value for value, what DeepFashion2's
+official converter gives, with the keys that it drops. What is broken is left out and listed in
+FILE.problems.json.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from match_rcnn.data.conversion import ON_ERROR, convert
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--split", required=True, help="such as train or validation")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="keep each category's own landmarks only, not zeros for the other categories'; "
+        "our loaders read both, COCO tools need the default",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: by cores and images)"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="report",
+        help="leave broken items out and list them, or end at the first",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_arguments()
+    # An exception rather than sudden death: the unfinished file is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        report = convert(
+            args.root,
+            args.split,
+            args.output,
+            compact=args.compact,
+            workers=args.workers,
+            on_error=args.on_error,
+            progress=True,
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    print(f"{args.output}: {report.summary()}")
+    if report.problems:
+        print(f"everything that was left out: {args.output}.problems.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
