@@ -1,0 +1,29 @@
+"""Backbones: ResNet, and ResNet with a feature pyramid."""
+
+from match_rcnn.lite.modeling.backbone.backbone import Backbone
+from match_rcnn.lite.modeling.backbone.build import BACKBONE_REGISTRY, build_backbone
+from match_rcnn.lite.modeling.backbone.fpn import FPN, build_resnet_fpn_backbone
+from match_rcnn.lite.modeling.backbone.resnet import (
+    BasicBlock,
+    BasicStem,
+    BottleneckBlock,
+    ResNet,
+    ResNetBlockBase,
+    build_resnet_backbone,
+    make_stage,
+)
+
+__all__ = [
+    "BACKBONE_REGISTRY",
+    "FPN",
+    "Backbone",
+    "BasicBlock",
+    "BasicStem",
+    "BottleneckBlock",
+    "ResNet",
+    "ResNetBlockBase",
+    "build_backbone",
+    "build_resnet_backbone",
+    "build_resnet_fpn_backbone",
+    "make_stage",
+]
