@@ -1,0 +1,442 @@
+"""A training and a prediction as most configs want them.
+
+``H``, ``W`` are an image's height and width in pixels, ``C`` is 3.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default as ddp_hooks
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ..checkpoint import DetectionCheckpointer
+from ..checkpoint.atomic_file import whole_file
+from ..config import CfgNode
+from ..data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from ..data import transforms as T
+from ..evaluation import (
+    DatasetEvaluator,
+    inference_on_dataset,
+    print_csv_format,
+    verify_results,
+)
+from ..modeling import build_model
+from ..solver import LRScheduler, build_lr_scheduler, build_optimizer
+from ..utils import comm
+from ..utils.collect_env import collect_env_info
+from ..utils.env import seed_all_rng
+from ..utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
+from ..utils.logger import setup_logger
+from . import hooks
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer, State, TrainerBase
+
+__all__ = [
+    "DefaultPredictor",
+    "DefaultTrainer",
+    "create_ddp_model",
+    "default_argument_parser",
+    "default_setup",
+    "default_writers",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def create_ddp_model(
+    model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
+) -> nn.Module:
+    """``model`` wrapped for training in several processes; itself when there is but one.
+
+    Args:
+        fp16_compression: halve what is exchanged by sending gradients as float16.
+        kwargs: for ``DistributedDataParallel``.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    if "device_ids" not in kwargs and next(model.parameters()).is_cuda:
+        kwargs["device_ids"] = [comm.get_local_rank()]
+    wrapped = DistributedDataParallel(model, **kwargs)
+    if fp16_compression:
+        wrapped.register_comm_hook(state=None, hook=ddp_hooks.fp16_compress_hook)
+    return wrapped
+
+
+def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """The options of a training script.
+
+    Args:
+        epilog: shown below them; None shows examples.
+    """
+    parser = argparse.ArgumentParser(
+        epilog=epilog or _examples(os.path.basename(sys.argv[0])),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="yaml file over the default config")
+    add("--resume", action="store_true", help="go on from the last checkpoint of OUTPUT_DIR")
+    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, do not train")
+    add("--num-gpus", type=int, default=1, help="processes on each machine; on the CPU as well")
+    add("--num-machines", type=int, default=1, help="how many machines train together")
+    add("--machine-rank", type=int, default=0, help="which of the machines this is, from 0")
+    add(
+        "--dist-url",
+        default="auto",
+        help="where the processes meet: tcp://HOST:PORT of machine 0, or 'auto' on one machine",
+    )
+    add("opts", nargs=argparse.REMAINDER, help="changes of the config: KEY VALUE KEY VALUE ...")
+    return parser
+
+
+def _examples(script: str) -> str:
+    return f"""examples:
+  train on four GPUs, or in four processes on the CPU:
+    {script} --num-gpus 4 --config-file cfg.yaml
+  change settings:
+    {script} --config-file cfg.yaml MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001
+  two machines, the first of which the second can reach:
+    {script} --num-gpus 4 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT
+    {script} --num-gpus 4 --num-machines 2 --machine-rank 1 --dist-url tcp://HOST:PORT
+"""
+
+
+def default_setup(cfg: CfgNode, args: Any) -> None:
+    """What a run does first: make OUTPUT_DIR, log to it, save the config there, seed.
+
+    Args:
+        args: the parsed command line, for the log; ``eval_only`` and ``config_file`` are used.
+    """
+    rank = comm.get_rank()
+    if comm.is_main_process() and cfg.OUTPUT_DIR:
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    comm.synchronize()
+    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name="fvcore")
+    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank)
+    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    if getattr(args, "config_file", ""):
+        with open(args.config_file) as file:
+            logger.info("Contents of %s:\n%s", args.config_file, file.read())
+    if comm.is_main_process() and cfg.OUTPUT_DIR:
+        logger.info("Running with full config:\n%s", cfg.dump())
+        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+        with whole_file(path) as yaml:
+            yaml.write(cfg.dump().encode())
+        logger.info("Full config saved to %s", path)
+    # Each process its own: they must not draw the same samples.
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    if not getattr(args, "eval_only", False):
+        # Searching for fast convolutions pays over many batches only.
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    if cfg.FLOAT32_PRECISION:
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+
+
+def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
+    """Writers to the console, to ``output_dir/metrics.json`` and to TensorBoard.
+
+    Args:
+        max_iter: of the training, for the time that is left.
+    """
+    os.makedirs(output_dir, exist_ok=True)
+    return [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(os.path.join(output_dir, "metrics.json")),
+        TensorboardXWriter(output_dir),
+    ]
+
+
+class DefaultPredictor:
+    """From one image, with all that a config and its weights need, to the model's output.
+
+    Attributes:
+        metadata: of the first test data set, if there is one.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg = cfg.clone()
+        self.model = build_model(self.cfg)
+        self.model.eval()
+        if cfg.DATASETS.TEST:
+            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        size = cfg.INPUT.MIN_SIZE_TEST
+        self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+        self.input_format = cfg.INPUT.FORMAT
+        if self.input_format not in ("RGB", "BGR"):
+            raise ValueError(f"INPUT.FORMAT must be RGB or BGR, got {self.input_format!r}")
+
+    @torch.no_grad()
+    def __call__(self, original_image: np.ndarray[Any, Any]) -> dict[str, Any]:
+        """
+        Args:
+            original_image: (H, W, C) uint8, in BGR order whatever the model's order is.
+
+        Returns:
+            The model's output, such as ``{"instances": Instances}``, in this image's pixels.
+        """
+        height, width = original_image.shape[:2]
+        image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image
+        image = self.aug.get_transform(image).apply_image(image)
+        tensor = torch.as_tensor(image.astype(np.float32).transpose(2, 0, 1))
+        inputs = {
+            "image": tensor.to(self.cfg.MODEL.DEVICE),
+            "height": height,
+            "width": width,
+        }
+        output: dict[str, Any] = self.model([inputs])[0]
+        return output
+
+
+class DefaultTrainer(TrainerBase):
+    """Trains what a config describes, with the usual hooks.
+
+    To change a part, override one of the ``build_*`` methods; for a different loop, write it over
+    :class:`SimpleTrainer`.
+
+    Attributes:
+        scheduler: of the learning rate.
+        checkpointer: of model and training state.
+        cfg: the config, after :meth:`auto_scale_workers`.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__()
+        if not logger.isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        model = create_ddp_model(model, broadcast_buffers=False)
+        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer(model, data_loader, optimizer)
+        self._trainer.register_hooks([_HandOn(self)])
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load weights before training.
+
+        Args:
+            resume: go on after the last checkpoint in OUTPUT_DIR, if there is one. Otherwise
+                MODEL.WEIGHTS are loaded, nothing but the model, and training begins at 0.
+        """
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            # ``iter`` was the last one that was done.
+            self.start_iter = self.iter + 1
+
+    def build_hooks(self) -> list[HookBase]:
+        """Timer, learning rate, PreciseBN if configured, checkpoints, evaluation, writers.
+
+        Those that write files are there in the main process alone. Checkpoints come after the
+        hooks whose state they hold; writers last, to see what the others put.
+        """
+        cfg = self.cfg
+        built: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            built.append(self._precise_bn())
+        if comm.is_main_process():
+            period = cfg.SOLVER.CHECKPOINT_PERIOD
+            built.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_save_results))
+        if comm.is_main_process():
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return built
+
+    def _precise_bn(self) -> HookBase:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        # A second set of workers for a few batches would cost more memory than time.
+        cfg.DATALOADER.NUM_WORKERS = 0
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD,
+            self.model,
+            self.build_train_loader(cfg),
+            cfg.TEST.PRECISE_BN.NUM_ITER,
+        )
+
+    def _test_and_save_results(self) -> Mapping[str, Any]:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
+    def build_writers(self) -> list[EventWriter]:
+        """Who writes the events of training; see :func:`default_writers`."""
+        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+
+    def train(self) -> Any:  # type: ignore[override]
+        """Train to the end.
+
+        Returns:
+            The last evaluation's results, if TEST.EXPECTED_RESULTS asks to verify them.
+        """
+        super().train(self.start_iter, self.max_iter)
+        if self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process():
+            assert hasattr(self, "_last_eval_results"), "no evaluation, but results are expected"
+            verify_results(self.cfg, self._last_eval_results)
+            return self._last_eval_results
+        return None
+
+    def run_step(self) -> None:
+        self._trainer.iter = self.iter
+        self._trainer.run_step()
+
+    def state_dict(self) -> State:
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = build_model(cfg)
+        logger.info("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """An endless iterable of batches."""
+        return build_detection_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """An iterable, with a length, of one test data set's batches."""
+        return build_detection_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """Override it to evaluate: here is none, since data sets differ too much."""
+        raise NotImplementedError(
+            "To evaluate, implement build_evaluator() or give evaluators to test()"
+        )
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate a model on the data sets of DATASETS.TEST.
+
+        Args:
+            evaluators: one a data set; None builds them.
+
+        Returns:
+            Results by data set, or those of the only data set. Empty but in the main process.
+        """
+        names = cfg.DATASETS.TEST
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is not None and len(evaluators) != len(names):
+            raise ValueError(f"{len(evaluators)} evaluators for {len(names)} data sets {names}")
+        results: dict[str, Any] = {}
+        for i, name in enumerate(names):
+            try:
+                evaluator = evaluators[i] if evaluators else cls.build_evaluator(cfg, name)
+            except NotImplementedError as error:
+                logger.warning("%s is not evaluated: %s", name, error)
+                results[name] = {}
+                continue
+            results[name] = inference_on_dataset(model, cls.build_test_loader(cfg, name), evaluator)
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                print_csv_format(results[name])
+        return results[names[0]] if len(names) == 1 else results
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """A config made for SOLVER.REFERENCE_WORLD_SIZE processes, turned into one for
+        ``num_workers``: the batch and the learning rate grow with the number of processes, the
+        number of iterations and all that is counted in them shrinks.
+
+        Returns:
+            A new config; the same one when the reference is 0 or ``num_workers``.
+
+        Raises:
+            ValueError: the batch cannot be divided among the reference's processes.
+        """
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        if reference in (0, num_workers):
+            return cfg
+        if cfg.SOLVER.IMS_PER_BATCH % reference != 0:
+            raise ValueError(
+                f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of "
+                f"SOLVER.REFERENCE_WORLD_SIZE ({reference})"
+            )
+        scaled = cfg.clone()
+        scaled.defrost()
+        _scale(scaled, num_workers / reference)
+        scaled.SOLVER.REFERENCE_WORLD_SIZE = num_workers
+        if cfg.is_frozen():
+            scaled.freeze()
+        return scaled
+
+    @property
+    def model(self) -> nn.Module:
+        return self._trainer.model
+
+    @model.setter
+    def model(self, value: nn.Module) -> None:
+        self._trainer.model = value
+
+    @property
+    def data_loader(self) -> Any:
+        return self._trainer.data_loader
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self._trainer.optimizer
+
+
+class _HandOn(HookBase):
+    """Tells the default trainer's hooks what its inner trainer does."""
+
+    def __init__(self, outer: TrainerBase):
+        self._outer = weakref.proxy(outer)
+
+    def after_backward(self) -> None:
+        self._outer.after_backward()
+
+
+def _scale(cfg: CfgNode, scale: float) -> None:
+    solver, test = cfg.SOLVER, cfg.TEST
+    solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
+    solver.BASE_LR = solver.BASE_LR * scale
+    solver.MAX_ITER = round(solver.MAX_ITER / scale)
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS / scale)
+    solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+    solver.CHECKPOINT_PERIOD = round(solver.CHECKPOINT_PERIOD / scale)
+    test.EVAL_PERIOD = round(test.EVAL_PERIOD / scale)
+    logger.info(
+        "Scaled to batches of %d, learning rate %g, %d iterations, warm-up of %d.",
+        solver.IMS_PER_BATCH,
+        solver.BASE_LR,
+        solver.MAX_ITER,
+        solver.WARMUP_ITERS,
+    )
