@@ -5,14 +5,17 @@ limits of detections; as ``COCOeval.eval`` of pycocotools has them, whose number
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray
+from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.matching import THRESHOLDS, match, precision_recall
 from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
+from match_rcnn.evaluation.results import read_detections
 from match_rcnn.evaluation.similarity import Similarities, compute_similarities
 
 _RANGES = {
@@ -111,6 +114,29 @@ class Scores:
         return float(values.mean()) if values.size else -1.0
 
 
+def evaluate_files(
+    task: str, ground_truth: str | Path, results: str | Path, visible_only: bool = False
+) -> Scores:
+    """Score a result file in the official format (``tools/evaluate_results.py``).
+
+    Args:
+        ground_truth: COCO form, dense or compact.
+        visible_only: occluded landmarks count as unlabelled.
+
+    Raises:
+        FileNotFoundError, ValueError: what is wrong with which file, or ``visible_only`` without
+            landmarks.
+    """
+    if visible_only and task != "keypoints":
+        raise ValueError(f"visible_only is for the task 'keypoints', not {task!r}")
+    truth = read_ground_truth(ground_truth, [task])
+    if truth is None:
+        raise ValueError(f"{ground_truth} has no list 'annotations': nothing to compare with")
+    truth = truth.visible_only() if visible_only else truth
+    limit = TASKS[task].limits[-1]
+    return evaluate(task, truth, read_detections(results, task, truth, limit))
+
+
 def evaluate(task: str, ground_truth: GroundTruth, detections: Detections) -> Scores:
     """Args: task: ``bbox``, ``segm`` or ``keypoints``, which ``detections`` must be of."""
     return score(compute_similarities(task, ground_truth, detections))
@@ -120,6 +146,7 @@ def score(
     similarities: Similarities,
     ignored: BoolArray | None = None,
     images: BoolArray | None = None,
+    brief: bool = False,
 ) -> Scores:
     """Scores of everything or of a subset; the similarities are not computed again.
 
@@ -127,8 +154,11 @@ def score(
         ignored: (G,) more items that count neither as hit nor as miss, and whose detections count
             neither as true nor as false; as items outside an area range.
         images: (I,) only these images count, all if ``None``.
+        brief: AP, AP50 and AP75 only, without area ranges and recall; several times as fast.
     """
     task, truth = TASKS[similarities.task], similarities.ground_truth
+    if brief:
+        task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
     base = truth.crowd if task.name != "keypoints" else truth.crowd | (truth.num_keypoints == 0)
     base = base if ignored is None else base | ignored
     parts = [_score_range(similarities, base, area, task.limits, images) for area in task.areas]

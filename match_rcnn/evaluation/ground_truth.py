@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.data import taxonomy
+from match_rcnn.data.annotations import ATTRIBUTES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.columns import Entries, as_numbers, find
 from match_rcnn.evaluation.records import GroundTruth, LandmarkBuilder, parse_keypoints
@@ -63,7 +64,7 @@ class _Reader:
         entries = Entries(items, self.num_images, f"{self.path}, image")
         self.num_images += len(items)
         ids = entries.integers("id")
-        sizes = np.zeros((len(items), 2), dtype=np.int64)
+        sizes: IntArray = np.zeros((len(items), 2), dtype=np.int64)
         if all("height" in item and "width" in item for item in items):
             sizes = np.stack([entries.integers("height"), entries.integers("width")], axis=1)
         sources = [str(item.get("source") or "") for item in items]
@@ -96,6 +97,7 @@ class _Reader:
                 entries.numbers("area"),
                 crowd,
                 np.array(counts, dtype=np.int64),
+                _attributes(items),
             )
         )
 
@@ -117,9 +119,9 @@ class _Reader:
     def build(self) -> GroundTruth:
         image_ids, sizes, sources = self._images()
         category_ids, names = self._categories()
-        ids, item_images, item_categories, boxes, areas, crowd, counts = self._columns()
-        image = self._lookup(image_ids, item_images, "image_id")
-        category = self._lookup(category_ids, item_categories, "category_id")
+        ids, images, categories, boxes, areas, crowd, counts, attributes = self._columns()
+        image = self._lookup(image_ids, images, "image_id")
+        category = self._lookup(category_ids, categories, "category_id")
         self._refuse_duplicates(ids, "annotation id")
         order = np.lexsort((image, category))
         return GroundTruth(
@@ -136,6 +138,7 @@ class _Reader:
             areas=areas[order],
             crowd=crowd[order],
             num_keypoints=counts[order],
+            attributes=dict(zip(ATTRIBUTES, attributes[order].T, strict=True)),
             landmarks=None if self.keypoints is None else self.keypoints.build().take(order),
             masks=self._masks(image, sizes, order),
         )
@@ -190,6 +193,13 @@ class _Reader:
                 raise entries.error(0, str(error)) from error
             self.segmentations[index] = None
         return tuple(masks[i] for i in order)
+
+
+def _attributes(items: list[Any]) -> IntArray:
+    """(N, 4) levels in the order of ``ATTRIBUTES``, 0 for what is none."""
+    values = [[item.get(key) for key in ATTRIBUTES] for item in items]
+    known = [[v if type(v) is int else 0 for v in row] for row in values]
+    return np.array(known, dtype=np.int64).reshape(-1, len(ATTRIBUTES))
 
 
 def _light(segmentation: Any) -> Any:

@@ -12,8 +12,8 @@ from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
 from match_rcnn.evaluation.similarity import Similarities
 
-THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10)
-RECALLS: FloatArray = np.linspace(0.0, 1.0, 101)
+THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10, dtype=np.float64)
+RECALLS: FloatArray = np.linspace(0.0, 1.0, 101, dtype=np.float64)
 
 
 def match(similarities: Similarities, ignored: BoolArray) -> IntArray:
@@ -85,10 +85,8 @@ def precision_recall(
     """
     shape = (len(THRESHOLDS), len(RECALLS), len(ground_truth.category_ids), len(limits))
     precision, recall = -np.ones(shape), -np.ones((shape[0], *shape[2:]))
-    item_counts = ~ignored if images is None else ~ignored & images[ground_truth.image]
-    wanted = np.ones(len(detections.scores), dtype=bool)
-    if images is not None:
-        wanted = images[detections.image]
+    images = np.ones(len(ground_truth.image_ids), dtype=bool) if images is None else images
+    item_counts, wanted = ~ignored & images[ground_truth.image], images[detections.image]
     # An item with id 0 counts as never matched in pycocotools, where 0 means "none".
     hit = (matches >= 0) & (np.append(ground_truth.ids, 0)[matches] != 0)
     neither = ((matches >= 0) & np.append(ignored, False)[matches]) | (~hit & out_of_range)

@@ -110,6 +110,8 @@ class GroundTruth:
         crowd: (G,).
         num_keypoints: (G,) as the file gives them; 0 makes an item ignored in landmark scores.
         landmarks: with visibility, if they were asked for.
+        attributes: by ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint``: (G,) 1 to 3, 0 where
+            the file has none.
         masks: (G,) compressed run lengths, if they were asked for.
     """
 
@@ -126,6 +128,7 @@ class GroundTruth:
     areas: FloatArray
     crowd: BoolArray
     num_keypoints: IntArray
+    attributes: dict[str, IntArray]
     landmarks: Landmarks | None = None
     masks: tuple[bytes, ...] | None = None
 

@@ -226,4 +226,5 @@ def _dump(value: Any) -> bytes:
 
 def rounded(values: npt.NDArray[np.floating[Any]], digits: int) -> FloatArray:
     """Float64 with so many decimals: what a written file gives when it is read again."""
-    return np.round(values.astype(np.float64), digits) + 0.0  # no -0.0
+    exact = np.round(np.asarray(values, dtype=np.float64), digits)
+    return exact + np.float64(0)  # no -0.0

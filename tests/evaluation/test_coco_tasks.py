@@ -1,6 +1,5 @@
 """Against plain pycocotools on the same files: every number of precision and recall."""
 
-import copy
 import json
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from match_rcnn.evaluation.coco_tasks import TASKS, evaluate, score
+from match_rcnn.evaluation.coco_tasks import TASKS, score
 from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.results import read_detections
 from match_rcnn.evaluation.similarity import compute_similarities
