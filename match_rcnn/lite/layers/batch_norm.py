@@ -57,8 +57,8 @@ class FrozenBatchNorm2d(nn.Module):
     ) -> None:
         if (local_metadata.get("version") or 1) < 2:
             # Early files, and converted ones, have the statistics folded into weight and bias.
-            for name in ("running_mean", "running_var"):
-                state_dict.setdefault(prefix + name, getattr(self, name).clone())
+            state_dict.setdefault(prefix + "running_mean", torch.zeros_like(self.running_mean))
+            state_dict.setdefault(prefix + "running_var", torch.ones_like(self.running_var))
         # A learning layer's counter has no place here.
         state_dict.pop(prefix + "num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
@@ -118,8 +118,8 @@ class LayerNorm(nn.Module):
         self.normalized_shape = (normalized_shape,)
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, dim=1, keepdim=True, unbiased=False)
-        x = (x - mean) / torch.sqrt(variance + self.eps)
+        x = x - x.mean(dim=1, keepdim=True)
+        x = x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
@@ -150,11 +150,15 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         variance = mean_square - mean * mean
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        with torch.no_grad():
-            momentum = self.momentum * share
-            self.running_mean += momentum * (mean - self.running_mean)
-            self.running_var += momentum * (variance - self.running_var)
+        self._track(mean.detach(), variance.detach(), share)
         return (x * scale[:, None, None] + shift[:, None, None]).to(dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor, share: Tensor) -> None:
+        assert self.momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean += self.momentum * share * (mean - self.running_mean)
+        self.running_var += self.momentum * share * (variance - self.running_var)
 
     def _global_moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and mean square (C,) over all processes, and how far to trust them (0 or 1)."""

@@ -31,7 +31,7 @@ class BoxMode(IntEnum):
         """The same box(es) in another mode.
 
         Args:
-            box: one box as a list or tuple of 4 numbers, or a (4,) or (N, 4) array or tensor.
+            box: one box as a list or tuple of 4 numbers, or an (N, 4) array or tensor.
             from_mode: its mode, XYXY_ABS or XYWH_ABS.
             to_mode: the mode wanted, one of the two.
 
@@ -47,26 +47,23 @@ class BoxMode(IntEnum):
                 f"cannot convert boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}: "
                 "only XYXY_ABS and XYWH_ABS are supported"
             )
-        sign = 1 if to_mode == BoxMode.XYXY_ABS else -1
-        if isinstance(box, Tensor):
-            _check_last_dimension(tuple(box.shape))
-            return torch.cat([box[..., :2], box[..., 2:] + sign * box[..., :2]], dim=-1)
-        array = _array(box)
-        _check_last_dimension(array.shape)
-        array[..., 2:] += sign * array[..., :2]
-        return array if isinstance(box, np.ndarray) else type(box)(array.tolist())
+        return _converted(box, 1 if to_mode == BoxMode.XYXY_ABS else -1)
 
 
-def _array(box: Any) -> npt.NDArray[Any]:
-    """A fresh array. Python floats become float32, as everywhere downstream."""
+def _converted(box: Any, sign: int) -> Any:
+    """Add (or, with -1, subtract) the upper left corner to the other two numbers."""
+    single = isinstance(box, (list, tuple))
+    if np.shape(box) != (4,) if single else box.ndim != 2 or box.shape[1] != 4:
+        raise ValueError(
+            f"expected a list or tuple of 4 numbers or an (N, 4) array or tensor, got {box!r}"
+        )
+    if isinstance(box, Tensor):
+        return torch.cat([box[:, :2], box[:, 2:] + sign * box[:, :2]], dim=1)
     array = np.array(box)
-    keep = isinstance(box, np.ndarray) or array.dtype != np.float64
-    return array if keep else array.astype(np.float32)
-
-
-def _check_last_dimension(shape: tuple[int, ...]) -> None:
-    if not shape or shape[-1] != 4:
-        raise ValueError(f"expected 4 numbers per box, got an array of shape {shape}")
+    if single and array.dtype == np.float64:
+        array = array.astype(np.float32)
+    array[..., 2:] += sign * array[..., :2]
+    return type(box)(array.tolist()) if single else array
 
 
 class Boxes:

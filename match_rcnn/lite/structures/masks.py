@@ -106,11 +106,6 @@ class BitMasks:
             return BitMasks(torch.empty(0, height, width, dtype=torch.bool))
         return BitMasks(torch.from_numpy(np.stack(masks)))
 
-    @staticmethod
-    def from_roi_masks(roi_masks: "ROIMasks", boxes: Any, height: int, width: int) -> "BitMasks":
-        """See :meth:`ROIMasks.to_bitmasks`."""
-        return roi_masks.to_bitmasks(boxes, height, width)
-
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """What each mask covers of its box: RoIAlign of the bitmap, at least a half.
 
@@ -238,9 +233,9 @@ class PolygonMasks:
         return masks.to(boxes.device)
 
     def area(self) -> Tensor:
-        """(N,) the sum of each instance's polygon areas; overlaps count twice."""
+        """(N,) float64 sums of each instance's polygon areas; overlaps count twice."""
         areas = [sum(polygon_area(p[0::2], p[1::2]) for p in ps) for ps in self.polygons]
-        return torch.tensor(areas)
+        return torch.tensor(areas, dtype=torch.float64)
 
     @staticmethod
     def cat(polymasks_list: "Sequence[PolygonMasks]") -> "PolygonMasks":
