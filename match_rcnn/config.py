@@ -1,5 +1,6 @@
 """Every configuration key that Match R-CNN adds to its host's."""
 
+import match_rcnn.modeling  # noqa: F401  puts our heads into the host's registries
 from match_rcnn.d2 import CfgNode, get_cfg
 
 
