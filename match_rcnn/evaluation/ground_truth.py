@@ -1,7 +1,7 @@
 """COCO-form annotation files, official (dense 294 landmarks) or compact, read in a stream.
 
 Memory: the arrays of ``GroundTruth`` (about 1 KB an item with landmarks and masks) and one batch
-of 4 MiB of text with its Python objects; masks are made from polygons at the end, image by image.
+of 1 MiB of text with its Python objects; masks are made from polygons at the end, image by image.
 """
 
 from collections.abc import Collection

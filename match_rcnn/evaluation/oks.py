@@ -15,7 +15,7 @@ from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.records import Detections, GroundTruth
 
-_CHUNK = 1 << 14  # pairs at a time: 39 landmarks of them are 10 MB
+_CHUNK = 1 << 10  # pairs at a time: small enough for the processor's cache
 
 
 def oks(
@@ -76,8 +76,9 @@ def pairwise_oks(
     assert ground_truth.landmarks is not None
     values = np.zeros(len(detection))
     labelled = ground_truth.labelled()[item] > 0
-    for category_index in np.unique(ground_truth.category[item]):
-        pairs = np.flatnonzero(labelled & (ground_truth.category[item] == category_index))
+    category = np.where(labelled, ground_truth.category[item], -1)
+    for category_index in np.unique(category[labelled]):
+        pairs = np.flatnonzero(category == category_index)
         category_id = int(ground_truth.category_ids[category_index])
         for part in _chunks(pairs, _CHUNK):
             values[part] = _labelled(

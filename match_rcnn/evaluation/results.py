@@ -1,6 +1,6 @@
 """Result files in the official formats (PAPER section 3): read and written in a stream.
 
-Reading holds the arrays of ``Detections`` and one batch of 4 MiB of text with its Python objects.
+Reading holds the arrays of ``Detections`` and one batch of 1 MiB of text with its Python objects.
 A dense landmark entry is 33 KB of Python objects, its arrays are 0.1 to 0.6 KB, and none where the
 image has no item of the category. Writing holds one entry.
 """
