@@ -1,0 +1,190 @@
+"""The streams over one set of RoIs, beside the host's StandardROIHeads with the same weights."""
+
+import pytest
+import torch
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import (
+    ROI_HEADS_REGISTRY,
+    Boxes,
+    EventStorage,
+    ImageList,
+    Instances,
+    PolygonMasks,
+    ShapeSpec,
+)
+from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
+from match_rcnn.modeling import MatchRCNNROIHeads
+
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+IMAGE = (400, 500)
+IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
+
+
+def build(name, **options):
+    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON."""
+    ours = name == "MatchRCNNROIHeads"
+    cfg = get_match_rcnn_cfg()
+    cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
+    cfg.MODEL.KEYPOINT_ON = options.get("KEYPOINT_ON", True)
+    heads, keypoints = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_KEYPOINT_HEAD
+    heads.NAME, heads.NUM_CLASSES, heads.IN_FEATURES = name, 13, list(STRIDES)
+    heads.BATCH_SIZE_PER_IMAGE, heads.SCORE_THRESH_TEST = 32, 0.0
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 1, 16
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 1, 8
+    keypoints.NAME = "CategoryAwareLandmarkHead" if ours else "KRCNNConvDeconvUpsampleHead"
+    keypoints.NUM_KEYPOINTS, keypoints.CONV_DIMS = 294, [8, 8]
+    cfg.TEST.DETECTIONS_PER_IMAGE = 7
+    shapes = {level: ShapeSpec(channels=8, stride=stride) for level, stride in STRIDES.items()}
+    torch.manual_seed(0)
+    model = ROI_HEADS_REGISTRY.get(name)(cfg, shapes)
+    with torch.no_grad():  # the default 0.01 leaves every class equally likely
+        model.box_predictor.cls_score.weight.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def features():
+    generator = torch.Generator().manual_seed(5)
+    sizes = {level: (2, 8, IMAGE[0] // s + 1, IMAGE[1] // s + 1) for level, s in STRIDES.items()}
+    return {level: torch.randn(size, generator=generator) for level, size in sizes.items()}
+
+
+def proposals():
+    generator = torch.Generator().manual_seed(6)
+    images = []
+    for _ in range(2):
+        corner = 200 * torch.rand(40, 2, generator=generator)
+        size = 20 + 180 * torch.rand(40, 2, generator=generator)
+        boxes = Boxes(torch.cat([corner, corner + size], dim=1))
+        images.append(Instances(IMAGE, proposal_boxes=boxes, objectness_logits=torch.zeros(40)))
+    return images
+
+
+@pytest.fixture
+def targets(make_ground_truth):
+    """``targets(classes, layout="compact")`` -> what the mapper gives, one Instances an image."""
+
+    def make(classes, layout="compact", visible=0.7):
+        images = make_ground_truth(classes, visible, layout=layout)
+        for image in images:
+            image.gt_boxes = image.proposal_boxes
+            image.remove("proposal_boxes")
+            corners = image.gt_boxes.tensor[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
+            image.gt_masks = PolygonMasks([[corner] for corner in corners])
+            # Fields of later streams ride along.
+            image.gt_pair_ids = torch.arange(len(image))
+        return images
+
+    return make
+
+
+def train(model, features, targets):
+    torch.manual_seed(7)  # the sampler draws the same proposals
+    with EventStorage():
+        return model.train()(IMAGES, features, proposals(), targets)
+
+
+def detect(model, features):
+    with torch.no_grad():
+        detections, losses = model.eval()(IMAGES, features, proposals())
+    assert losses == {}
+    return detections
+
+
+def test_same_weights_as_the_hosts():
+    ours, theirs = build("MatchRCNNROIHeads"), build("StandardROIHeads")
+    assert isinstance(ours, MatchRCNNROIHeads)
+    assert [(n, p.shape) for n, p in ours.named_parameters()] == [
+        (n, p.shape) for n, p in theirs.named_parameters()
+    ]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_losses_are_the_hosts(features, targets):
+    classes = [[0, 3, 12], [7]]
+    ours, theirs = build("MatchRCNNROIHeads"), build("StandardROIHeads")
+    sampled, losses = train(ours, features, targets(classes))
+    _, expected = train(theirs, features, targets(classes, layout="dense"))
+    assert list(losses) == ["loss_cls", "loss_box_reg", "loss_mask", "loss_keypoint"]
+    for name, value in expected.items():
+        assert float(losses[name].detach()) == pytest.approx(float(value.detach()), rel=1e-5)
+        assert value > 0
+    assert all(image.has("gt_pair_ids") for image in sampled)
+
+
+def test_detections_are_the_hosts(features):
+    ours, theirs = build("MatchRCNNROIHeads"), build("StandardROIHeads")
+    for image, expected in zip(detect(ours, features), detect(theirs, features), strict=True):
+        assert len(image) == 7
+        for field in ("scores", "pred_classes", "pred_masks"):
+            assert torch.equal(image.get(field), expected.get(field))
+        assert torch.equal(image.pred_boxes.tensor, expected.pred_boxes.tensor)
+        assert image.pred_keypoints.shape == (7, MAX_LANDMARKS, 3)
+        for own, dense, c in zip(
+            image.pred_keypoints, expected.pred_keypoints, image.pred_classes.tolist(), strict=True
+        ):
+            n = CATEGORIES[c].num_landmarks
+            torch.testing.assert_close(own[:n], dense[CATEGORIES[c].slice], rtol=1e-5, atol=1e-4)
+
+
+def test_streams_that_are_off(features, targets):
+    model = build("MatchRCNNROIHeads", MASK_ON=False, KEYPOINT_ON=False)
+    instances = targets([[0], [5]])
+    for image in instances:
+        image.remove("gt_masks")
+        image.remove("gt_keypoints")
+    assert set(train(model, features, instances)[1]) == {"loss_cls", "loss_box_reg"}
+    (image, _) = detect(model, features)
+    assert set(image.get_fields()) == {"pred_boxes", "scores", "pred_classes"}
+
+
+def test_given_boxes(features, make_detections):
+    model = build("MatchRCNNROIHeads").eval()
+    given = make_detections([[0, 8], []])
+    boxes = given[0].pred_boxes.tensor.clone()
+    with torch.no_grad():
+        first, second = model.forward_with_given_boxes(features, given)
+    assert torch.equal(first.pred_boxes.tensor, boxes)
+    assert first.pred_keypoints.shape == (2, MAX_LANDMARKS, 3)
+    assert second.pred_keypoints.shape == (0, MAX_LANDMARKS, 3)
+    assert first.pred_masks.shape[:2] == (2, 1)
+    corner, far = boxes[:, None, :2], boxes[:, None, 2:]
+    places = first.pred_keypoints[:, :8, :2]  # every category has 8 landmarks at least
+    assert ((places >= corner) & (places <= far)).all()
+
+
+@pytest.mark.parametrize(("classes", "visible"), [([[], []], 1.0), ([[4], [5]], 0.0)])
+def test_batches_without_landmarks_still_reach_every_parameter(features, targets, classes, visible):
+    model = build("MatchRCNNROIHeads")
+    _, losses = train(model, features, targets(classes, visible=visible))
+    assert losses["loss_keypoint"] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.keypoint_head.parameters())
+
+
+def test_training_needs_targets(features):
+    with pytest.raises(ValueError, match="needs targets"):
+        train(build("MatchRCNNROIHeads"), features, None)
+
+
+def test_a_further_stream_runs_after_the_others(features, targets):
+    class WithOneMore(MatchRCNNROIHeads):
+        def streams(self):
+            return (*super().streams(), self._forward_more)
+
+        def _forward_more(self, features, instances):
+            if self.training:
+                return {"loss_more": features["p2"].sum() * 0 + 1}
+            for image in instances:
+                image.embedding = image.pred_keypoints.flatten(1)
+            return instances
+
+    model = build("MatchRCNNROIHeads")
+    model.__class__ = WithOneMore
+    assert train(model, features, targets([[0], [1]]))[1]["loss_more"] == 1
+    (image, _) = detect(model, features)
+    assert image.embedding.shape == (7, MAX_LANDMARKS * 3)
