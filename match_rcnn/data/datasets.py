@@ -6,7 +6,7 @@ A dataset dict is the host's (``file_name``, ``image_id``, ``height``, ``width``
 with ``source`` ("user", "shop" or None) and ``pair_id`` (None where the file lacks it). Each of
 its ``annotations`` has
 
-- ``id``, ``bbox`` [x, y, w, h], ``bbox_mode``, ``category_id`` 0 to 12, ``iscrowd``;
+- ``id``, ``bbox`` [x, y, w, h] (floats), ``bbox_mode``, ``category_id`` 0 to 12, ``iscrowd``;
 - ``segmentation``: list of float64 arrays x, y, x, y, ...;
 - ``keypoints``: float32 (n, 3), x and y in the host's convention (+0.5), v 0, 1 or 2;
 - ``num_keypoints``, ``style``, and ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (None
@@ -267,7 +267,8 @@ def _instance(record: dict[str, Any], own: Category) -> dict[str, Any]:
         segmentation = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0]
     return {
         "id": record["id"],
-        "bbox": record["bbox"],
+        # Floats, because the host moves a box of integers by whole pixels.
+        "bbox": [float(value) for value in record["bbox"]],
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": own.id - 1,
         "segmentation": segmentation,

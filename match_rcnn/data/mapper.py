@@ -112,7 +112,7 @@ class DeepFashion2Mapper:
         sample["image"] = torch.from_numpy(image)
         if self.is_train and annotations is not None:
             sample["instances"] = self._instances(
-                annotations, transforms, image.shape[1:], sample.get("pair_id")
+                annotations, transforms, (image.shape[1], image.shape[2]), sample.get("pair_id")
             )
         return sample
 
@@ -139,7 +139,9 @@ class DeepFashion2Mapper:
         self, annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]
     ) -> dict[str, Any]:
         category = CATEGORIES[annotation["category_id"]]
-        moved = {key: annotation[key] for key in ("bbox", "bbox_mode", "category_id")}
+        moved = {key: annotation[key] for key in ("bbox_mode", "category_id")}
+        # Floats, because the host moves a box of integers by whole pixels.
+        moved["bbox"] = [float(value) for value in annotation["bbox"]]
         if self.use_masks:
             moved["segmentation"] = _copy_segmentation(annotation["segmentation"])
         if self.use_landmarks:
