@@ -197,14 +197,14 @@ class AspectRatioGroupedDataset(IterableDataset[Any]):
     def __init__(self, dataset: Iterable[dict[str, Any]], batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        self._waiting: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        self._buckets: list[list[dict[str, Any]]] = [[], []]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for element in self.dataset:
-            is_wide = element["width"] > element["height"]
-            group = self._waiting[is_wide]
-            group.append(element)
-            if len(group) == self.batch_size:
+            kind = int(element["width"] > element["height"])
+            bucket = self._buckets[kind]
+            bucket.append(element)
+            if len(bucket) == self.batch_size:
                 # A new list before the yield: what follows a yield may never run.
-                self._waiting[is_wide] = []
-                yield group
+                self._buckets[kind] = []
+                yield bucket

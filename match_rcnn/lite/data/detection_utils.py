@@ -337,14 +337,16 @@ def gen_crop_transform_with_instance(
     """A random crop that holds the centre of the instance's box.
 
     Args:
-        crop_size: (height, width); cut down to the image where it is larger.
+        crop_size: (height, width), at most those of the image.
         image_size: (height, width).
 
     Raises:
-        ValueError: the box's centre lies outside the image.
+        ValueError: the crop is larger than the image, or the box's centre lies outside of it.
     """
     image = np.asarray(image_size, dtype=np.int32)
-    crop = np.minimum(np.asarray(crop_size, dtype=np.int32), image)
+    crop = np.asarray(crop_size, dtype=np.int32)
+    if (crop > image).any():
+        raise ValueError(f"Crop size {crop_size} is larger than image size {image_size}!")
     x0, y0, x1, y1 = _box_xyxy(instance)
     centre = np.array([(y0 + y1) * 0.5, (x0 + x1) * 0.5])
     if (centre < 0).any() or (centre > image).any():

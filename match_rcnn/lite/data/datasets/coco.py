@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 
-from match_rcnn.lite.structures import BoxMode, PolygonMasks
+from match_rcnn.lite.structures import Boxes, BoxMode, PolygonMasks
 from match_rcnn.lite.utils.file_io import PathManager
 
 from ..catalog import DatasetCatalog, Metadata, MetadataCatalog
@@ -215,12 +215,14 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
     Returns:
         "info", "licenses", "images", "categories" and "annotations"; only what json can hold.
     """
+    dataset_dicts = DatasetCatalog.get(dataset_name)
+    # After loading: load_coco_json sets the classes.
     metadata = MetadataCatalog.get(dataset_name)
     id_map = metadata.get("thing_dataset_id_to_contiguous_id", {})
     original_id = {contiguous: original for original, contiguous in id_map.items()}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for i, image in enumerate(DatasetCatalog.get(dataset_name)):
+    for i, image in enumerate(dataset_dicts):
         image_id = image.get("image_id", i)
         size = {"width": int(image["width"]), "height": int(image["height"])}
         images.append({"id": image_id, **size, "file_name": str(image["file_name"])})
@@ -248,11 +250,12 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
 
 def _coco_annotation(instance: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:
     """One instance of a dataset dict as a COCO annotation, without ids of its own."""
-    box = BoxMode.convert(instance["bbox"], instance["bbox_mode"], BoxMode.XYWH_ABS)
-    x, y, width, height = (float(value) for value in box)
+    box = [float(value) for value in instance["bbox"]]
+    corners = BoxMode.convert(box, instance["bbox_mode"], BoxMode.XYXY_ABS)
+    box = BoxMode.convert(box, instance["bbox_mode"], BoxMode.XYWH_ABS)
     annotation: dict[str, Any] = {
-        "bbox": [round(value, 3) for value in (x, y, width, height)],
-        "area": width * height,
+        "bbox": [round(value, 3) for value in box],
+        "area": Boxes([corners]).area().item(),
         "iscrowd": int(instance.get("iscrowd", 0)),
         "category_id": int(instance["category_id"]),
     }

@@ -42,4 +42,5 @@ class GroupedBatchSampler(BatchSampler):
                 yield batch
 
     def __len__(self) -> NoReturn:
-        raise NotImplementedError("how many batches there will be depends on the order")
+        # TypeError is what list() expects of something without a length.
+        raise TypeError("GroupedBatchSampler has no length: how many batches come is not known")

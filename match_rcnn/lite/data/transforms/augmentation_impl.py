@@ -126,13 +126,8 @@ class ResizeShortestEdge(Augmentation):
         self.sample_style = sample_style
         self.interp = interp
 
-    @property
-    def is_range(self) -> bool:
-        """Whether lengths are drawn from an interval."""
-        return self.sample_style == "range"
-
     def get_transform(self, image: NDArray[Any]) -> Transform:
-        if self.is_range:
+        if self.sample_style == "range":
             low, high = self.short_edge_length
             length = int(np.random.randint(low, high + 1))
         else:
@@ -147,7 +142,7 @@ class ResizeShortestEdge(Augmentation):
     def get_output_shape(
         oldh: int, oldw: int, short_edge_length: int, max_size: int
     ) -> tuple[int, int]:
-        """(height, width) after resizing; can be compiled by ``torch.jit.script``.
+        """(height, width) after resizing.
 
         Both edges are rounded at the end, half up: 333 x 1000 with a short edge of 800 and at
         most 1333 gives 444 x 1333.
@@ -167,6 +162,8 @@ class ResizeShortestEdge(Augmentation):
 
 class RandomCrop(Augmentation):
     """Cut out a region at a random place.
+
+    Polygons under a crop need the package ``shapely``, which fvcore's CropTransform imports.
 
     Args:
         crop_type: what ``crop_size`` means, for an image of H x W:
@@ -248,7 +245,7 @@ class RandomBrightness(_RandomIntensity):
     """Brightness times a factor in (intensity_min, intensity_max); 1 keeps the image."""
 
     def _other(self, image: NDArray[Any]) -> Any:
-        return np.zeros(())
+        return 0
 
 
 class RandomSaturation(_RandomIntensity):

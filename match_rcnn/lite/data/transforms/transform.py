@@ -64,14 +64,14 @@ class ResizeTransform(Transform):
         mode = _TORCH_MODE[Image.Resampling(interp)]
         # torch takes no negative strides (a flipped image, BGR as a view of RGB)
         planes = torch.from_numpy(np.ascontiguousarray(img)).view(self.h, self.w, -1)
-        planes = planes.permute(2, 0, 1)[:, None]  # (C, 1, H, W)
+        planes = planes.permute(2, 0, 1)[None]  # (1, C, H, W)
         resized = F.interpolate(
             planes,
             (self.new_h, self.new_w),
             mode=mode,
             align_corners=None if mode == "nearest" else False,
         )
-        resized = resized[:, 0].permute(1, 2, 0)
+        resized = resized[0].permute(1, 2, 0)
         return resized.reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
 
     def apply_coords(self, coords: NDArray[Any]) -> NDArray[Any]:
