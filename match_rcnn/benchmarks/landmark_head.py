@@ -84,7 +84,7 @@ def _training(result: Result, rois: int, channels: int, runs: int) -> None:
     features = torch.randn(rois, channels, POOLED, POOLED, requires_grad=True)
     image = training_instances(rois)
     dense = Keypoints(dense_landmarks(image.gt_keypoints.tensor, image.gt_classes))
-    leaves = [features, head.score_lowres.weight, head.score_lowres.bias]
+    leaves = [features, *head.score_lowres.parameters()]
     found: dict[str, list[Tensor]] = {}
 
     def step(name: str, loss: Callable[[], Tensor]) -> None:

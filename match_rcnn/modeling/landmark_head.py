@@ -44,7 +44,23 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
     RoI the channels of its category only.
 
     ``layers(x)`` is still the plain computation of all L channels.
+
+    Args:
+        input_shape: of the pooled features.
+        num_keypoints: L.
+        conv_dims: channels of each 3x3 convolution.
+        landmark_counts: n of each category, in the order of their channels; sums to L.
+        return_heatmaps: predictions also get ``pred_keypoint_heatmaps``, (R, K, S, S) logits,
+            compact as the landmarks are.
+        rois_per_chunk: at inference so many RoIs go through the layers at a time; bounds
+            memory and changes nothing else.
+        **kwargs: ``loss_weight`` and ``loss_normalizer`` of the host's keypoint heads.
+
+    Raises:
+        ValueError: ``landmark_counts`` do not sum to ``num_keypoints``.
     """
+
+    _counts: Tensor  # (categories,) n of each
 
     @configurable
     def __init__(
@@ -58,21 +74,6 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         rois_per_chunk: int = 64,
         **kwargs: Any,
     ) -> None:
-        """
-        Args:
-            input_shape: of the pooled features.
-            num_keypoints: L.
-            conv_dims: channels of each 3x3 convolution.
-            landmark_counts: n of each category, in the order of their channels; sums to L.
-            return_heatmaps: predictions also get ``pred_keypoint_heatmaps``, (R, K, S, S) logits,
-                compact as the landmarks are.
-            rois_per_chunk: at inference so many RoIs go through the layers at a time; bounds
-                memory and changes nothing else.
-            **kwargs: ``loss_weight`` and ``loss_normalizer`` of the host's keypoint heads.
-
-        Raises:
-            ValueError: ``landmark_counts`` do not sum to ``num_keypoints``.
-        """
         if sum(landmark_counts) != num_keypoints:
             raise ValueError(
                 f"expected as many channels as the categories have landmarks, "
@@ -101,7 +102,9 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         """K."""
         return max(self.landmark_counts)
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
+    def forward(  # type: ignore[override]  # Sequential's takes one argument
+        self, x: Tensor, instances: list[Instances]
+    ) -> Any:
         """
         Args:
             x: (R, channels, P, P) pooled features of all images' RoIs.
@@ -120,16 +123,17 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
 
     def _loss(self, x: Tensor, instances: list[Instances]) -> Tensor:
         boxes, classes, keypoints = self._ground_truth(x, instances)
-        side = 2 * UP_SCALE * x.shape[-1]
-        bins, valid = Keypoints(keypoints).to_heatmap(boxes, side) if len(boxes) else (None, None)
-        if valid is None or not valid.any():
+        valid = torch.zeros(0)
+        if len(boxes):
+            side = 2 * UP_SCALE * x.shape[-1]
+            bins, valid = Keypoints(keypoints).to_heatmap(boxes, side)
+        if not valid.any():
             self._count_skipped_batch()
             return _zero(x, *self.parameters())
         order = classes.argsort(stable=True)
-        loss, visible = self.tail_loss(
-            self._tower(x[order]), classes[order], bins[order], valid[order].bool()
-        )
-        if self.loss_normalizer == "visible":
+        features = self._tower(x[order])
+        loss, visible = self.tail_loss(features, classes[order], bins[order], valid[order].bool())
+        if isinstance(self.loss_normalizer, str):
             return loss / visible
         return loss / (len(instances) * self.loss_normalizer)
 
@@ -175,9 +179,10 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         # One split has one backward for all categories; a slice for each would have a full-size
         # gradient for each.
         weights = deconv.weight.split(self.landmark_counts, dim=1)
+        assert deconv.bias is not None
         biases = deconv.bias.split(self.landmark_counts)
         return [
-            F.conv_transpose2d(rois, weight, bias, deconv.stride, deconv.padding)
+            F.conv_transpose2d(rois, weight, bias, stride=2, padding=1)
             for rois, weight, bias in zip(features.split(sizes), weights, biases, strict=True)
             if len(rois)
         ]
@@ -260,4 +265,4 @@ def _zero(*tensors: Tensor | nn.Parameter) -> Tensor:
 
     Sums over nothing, since 0 times an overflowing sum would be NaN.
     """
-    return torch.stack([tensor.flatten()[:0].float().sum() for tensor in tensors]).sum()
+    return torch.stack([tensor[:0].float().sum() for tensor in tensors]).sum()
