@@ -153,7 +153,7 @@ class CocoWriter:
             if kind is None:
                 self._file.write(b'\n],\n"images":[\n')
                 self._images.seek(0)
-                shutil.copyfileobj(self._images, self._file, 1 << 20)
+                shutil.copyfileobj(self._images, self._file)
                 self._file.write(b"\n]}\n")
 
 

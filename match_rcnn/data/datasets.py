@@ -122,11 +122,14 @@ def load_annotation_file(annotation_file: str | Path, image_file: str | Path) ->
         ValueError: one of the files cannot be used.
     """
     annotation_file, image_file = Path(annotation_file), Path(image_file)
-    width, height = read_image_size(image_file)
+    reading = image_file
     try:
-        parsed = parse_annotation(annotation_file.read_bytes(), str(annotation_file), width, height)
+        width, height = read_image_size(image_file)
+        reading = annotation_file
+        data = annotation_file.read_bytes()
+        parsed = parse_annotation(data, str(annotation_file), width, height)
     except ValueError as error:
-        raise ValueError(f"{error} in {annotation_file}") from error
+        raise ValueError(f"{error} in {reading}") from error
     for problem in parsed.problems:
         logger.warning("item left out: %s", problem)
     number = int(image_file.stem) if image_file.stem.isdigit() else 0
@@ -200,7 +203,7 @@ class _CocoReader:
                 elif key == "categories":
                     _check_category(element)
             except (KeyError, TypeError, ValueError) as error:
-                what = f"the key {error}" if isinstance(error, KeyError) else str(error)
+                what = f"expected the key {error}" if isinstance(error, KeyError) else str(error)
                 name = element.get("id") if isinstance(element, dict) else element
                 raise ValueError(f"{what} in {self.file} ({key}, id {name})") from error
 

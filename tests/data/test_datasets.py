@@ -141,7 +141,7 @@ class TestBrokenFile:
                 "expected zeros outside the landmarks of 'skirt'",
             ),
             (lambda v: v["annotations"][1].update(category_id=14), "from 1 to 13, got 14"),
-            (lambda v: v["annotations"][1].pop("bbox"), "the key 'bbox' in"),
+            (lambda v: v["annotations"][1].pop("bbox"), "expected the key 'bbox' in"),
             (lambda v: v["annotations"][1].update(id=1), "an id that was there before"),
             (lambda v: v["annotations"][1].update(image_id=3), "such as image_id 3"),
             (lambda v: v["categories"][3].update(name="coat"), "long_sleeved_outwear', got 'coat"),
@@ -201,6 +201,11 @@ class TestAnnotationFile:
     def test_broken_file(self, make_tree):
         folder = make_tree({4: b"{"}) / "train"
         with pytest.raises(ValueError, match=r"expected JSON.* in .*000004\.json"):
+            load_annotation_file(folder / "annos/000004.json", folder / "image/000004.jpg")
+
+    def test_cut_image(self, make_tree, real_annotation, encode_image):
+        folder = make_tree({4: (real_annotation, encode_image()[:-9])}) / "train"
+        with pytest.raises(ValueError, match=r"expected a whole image.* in .*000004\.jpg"):
             load_annotation_file(folder / "annos/000004.json", folder / "image/000004.jpg")
 
 
