@@ -65,11 +65,12 @@ class Cut:
 
 
 def default_cut(category_id: int) -> Cut:
-    """The middle of a category's range: the undeformed garment."""
+    """A typical cut of a category: the undeformed garment."""
     low, high = _HEMS[category_id]
     long = category_id in LONG_SLEEVES
     return Cut(
-        hem=(low + high) / 2,
+        # A jacket, not a coat: as in the drawn template.
+        hem=0.9 if category_id == 4 else (low + high) / 2,
         ease=1.2 if category_id in OUTWEAR else 1.1,
         sleeve=0.64 if long else 0.26,
         cuff=0.06 if long else 0.095,

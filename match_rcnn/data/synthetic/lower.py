@@ -86,7 +86,7 @@ def _leg(pieces: Pieces, cut: Cut, side: int, crotch: int) -> Part:
         corner = abs(along - cut.hem) < 0.02
         pieces.put(_mirror(pieces, node, side), limb.at(along, offset)[0], smooth=not corner)
     named = [_mirror(pieces, n, side) if isinstance(n, int) else n for n in chain]
-    discs = disc(limb.at(limb.first, 0.0), cut.knee * 0.95) if cut.hem > limb.first else ()
+    discs = disc(limb.at(limb.first, 0.0), 0.85 * cut.knee) if cut.hem > limb.first else ()
     return pieces.part(f"leg{side}", [*named, 1], discs)
 
 

@@ -39,8 +39,27 @@ class Picture:
     annotation: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What lies between the plan and the photo: the drawn canvas, its figures, back to front."""
+
+    canvas: Canvas
+    figures: list[Figure]
+
+
 def draw_picture(catalogue: Catalogue, index: int, size: int) -> Picture:
     """Draw image ``index`` (0-based) of a split; the longer side is ``size`` pixels."""
+    photo = catalogue.photo(index)
+    stage = draw_stage(catalogue, index, size)
+    annotation = annotate(stage.canvas, stage.figures)
+    annotation["source"] = photo.source
+    annotation["pair_id"] = catalogue.product(photo.number).pair_id
+    rng = catalogue.random(5, index)
+    return Picture(expose(stage.canvas.image, rng, photo.source == "shop"), annotation)
+
+
+def draw_stage(catalogue: Catalogue, index: int, size: int) -> Stage:
+    """Draw everything but the camera's own doing."""
     photo = catalogue.photo(index)
     rng = catalogue.random(0, index)
     shop = photo.source == "shop"
@@ -51,10 +70,7 @@ def draw_picture(catalogue: Catalogue, index: int, size: int) -> Picture:
     for figure in figures:
         draw_figure(canvas, figure)
     _occlude(canvas, rng, figures, shop)
-    annotation = annotate(canvas, figures)
-    annotation["source"] = photo.source
-    annotation["pair_id"] = catalogue.product(photo.number).pair_id
-    return Picture(expose(canvas.image, rng, shop), annotation)
+    return Stage(canvas, figures)
 
 
 def _image_size(rng: np.random.Generator, size: int) -> tuple[int, int]:
