@@ -1,8 +1,6 @@
-"""The config node, and constructors that can be called with a config."""
+"""The config node: a tree of keys, and the errors that its users should understand."""
 
 import difflib
-import functools
-import inspect
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +10,9 @@ from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _CfgNode
 
 from ..utils.file_io import PathManager
+from .configurable import configurable
+
+__all__ = ["VERSION", "CfgNode", "ConfigError", "configurable", "get_cfg"]
 
 #: The version of the keys, in ``cfg.VERSION`` and in files that state one.
 VERSION = 2
@@ -53,9 +54,10 @@ class CfgNode(_CfgNode):
         version = loaded.get("VERSION", VERSION)
         if "VERSION" in self and version != VERSION:
             raise ConfigError(f"{cfg_filename}: expected config VERSION {VERSION}, got {version}")
-        unknown = _unknown_keys(type(self)(loaded), self)
+        unknown = _unknown_keys(type(self)(loaded), self, cfg_filename)
         if unknown:
-            places = [f"{key} in {_origin(type(self), cfg_filename, key)}" for key in unknown]
+            files = [_origin(type(self), cfg_filename, key) or cfg_filename for key in unknown]
+            places = [f"{key} in {file}" for key, file in zip(unknown, files, strict=True)]
             raise ConfigError(_unknown_message(places, unknown, self))
         self._merge(cfg_filename, lambda cfg: cfg.merge_from_other_cfg(type(self)(loaded)))
 
@@ -114,14 +116,16 @@ def _load(cls: type[CfgNode], filename: str, allow_unsafe: bool) -> dict[str, An
         raise ConfigError(f"{filename} cannot be read as yaml: {error}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{filename}: no {BASE_KEY} file: {error}") from error
-    except (AssertionError, TypeError) as error:
+    except AssertionError as error:
         raise ConfigError(f"{filename}: {error}") from error
+    except TypeError:
+        loaded = None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{filename}: expected a yaml mapping, got {type(loaded).__name__}")
+        raise ConfigError(f"{filename}: expected a yaml mapping of keys, it is empty or no mapping")
     return loaded
 
 
-def _unknown_keys(new: CfgNode, known: CfgNode, prefix: str = "") -> list[str]:
+def _unknown_keys(new: CfgNode, known: CfgNode, source: str, prefix: str = "") -> list[str]:
     """Full names of the keys of ``new`` that ``known`` neither has nor lets in."""
     unknown = []
     for key, value in new.items():
@@ -129,7 +133,11 @@ def _unknown_keys(new: CfgNode, known: CfgNode, prefix: str = "") -> list[str]:
             if not _lets_in(known, prefix + key):
                 unknown.append(prefix + key)
         elif isinstance(value, CfgNode) and isinstance(known[key], CfgNode):
-            unknown += _unknown_keys(value, known[key], f"{prefix}{key}.")
+            unknown += _unknown_keys(value, known[key], source, f"{prefix}{key}.")
+        elif isinstance(value, CfgNode) or isinstance(known[key], CfgNode):
+            kinds = ["a value", "a section of keys"]
+            expected, got = kinds if isinstance(value, CfgNode) else kinds[::-1]
+            raise ConfigError(f"{source}: expected {prefix}{key} to be {expected}, it is {got}")
     return unknown
 
 
@@ -148,20 +156,21 @@ def _has(cfg: CfgNode, full_key: str) -> bool:
     return True
 
 
-def _origin(cls: type[CfgNode], filename: str, key: str) -> str:
-    """Which of a file and its bases has ``key``: the file that the user must mend."""
+def _origin(cls: type[CfgNode], filename: str, key: str) -> str | None:
+    """Which of a file and its bases has ``key``: the file that its user must mend."""
     with cls._open_cfg(filename) as file:
-        node = content = yaml.safe_load(file)
+        # The keys alone are of interest, not what values their tags make.
+        content = node = yaml.load(file, Loader=yaml.BaseLoader)
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
-        if node is None:
-            break
-    bases = content.get(BASE_KEY, [])
-    if node is not None or not bases:
+    if node is not None:
         return filename
-    folder = os.path.dirname(filename)
-    base = os.path.expanduser(bases[-1] if isinstance(bases, list) else bases)
-    return _origin(cls, os.path.join(folder, base), key)
+    bases = content.get(BASE_KEY, []) if isinstance(content, dict) else []
+    for base in [bases] if isinstance(bases, str) else bases:
+        path = os.path.join(os.path.dirname(filename), os.path.expanduser(base))
+        if found := _origin(cls, path, key):
+            return found
+    return None
 
 
 def _unknown_message(places: list[str], keys: list[str], cfg: CfgNode) -> str:
@@ -183,85 +192,3 @@ def get_cfg() -> CfgNode:
     from .defaults import _C
 
     return _C.clone()
-
-
-def configurable(
-    init_func: Callable[..., Any] | None = None,
-    *,
-    from_config: Callable[..., dict[str, Any]] | None = None,
-) -> Callable[..., Any]:
-    """Let a constructor or function be called with a config in place of its arguments.
-
-    A class has a classmethod ``from_config(cls, cfg, ...)`` that gives the keyword arguments of
-    ``__init__`` as a dict, and ``__init__`` under ``@configurable``. A function stands under
-    ``@configurable(from_config=lambda cfg, ...: {...})``. Then both forms work::
-
-        head = Head(input_size=7, classes=13)
-        head = Head(cfg, shape, classes=14)
-
-    In the second, which is any call whose first argument (or ``cfg=``) is a config, arguments
-    that ``from_config`` names go to it, all others are laid over the dict that it returns.
-    """
-    if init_func is not None:
-        if not inspect.isfunction(init_func) or from_config is not None:
-            raise TypeError("expected @configurable on a function, or from_config=... alone")
-        if init_func.__name__ != "__init__":
-            raise TypeError(
-                f"@configurable without from_config= is for __init__, not {init_func.__name__}"
-            )
-        return _configurable_init(init_func)
-    if from_config is None:
-        return configurable
-    if not inspect.isfunction(from_config):
-        raise TypeError(f"expected from_config to be a function, got {from_config!r}")
-    return functools.partial(_configurable_function, from_config)
-
-
-def _configurable_init(init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not _called_with_cfg(args, kwargs):
-            init(self, *args, **kwargs)
-            return
-        name = type(self).__name__
-        from_config = getattr(type(self), "from_config", None)
-        if from_config is None:
-            raise AttributeError(f"{name} is configurable, but has no classmethod from_config")
-        if not inspect.ismethod(from_config):
-            raise TypeError(f"{name}.from_config must be a classmethod")
-        init(self, **_arguments(from_config, args, kwargs))
-
-    return wrapped
-
-
-def _configurable_function(
-    from_config: Callable[..., dict[str, Any]], function: Callable[..., Any]
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if _called_with_cfg(args, kwargs):
-            return function(**_arguments(from_config, args, kwargs))
-        return function(*args, **kwargs)
-
-    wrapped.from_config = from_config  # type: ignore[attr-defined]
-    return wrapped
-
-
-def _called_with_cfg(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return isinstance(args[0] if args else kwargs.get("cfg"), _CfgNode)
-
-
-def _arguments(
-    from_config: Callable[..., dict[str, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The explicit arguments, from ``from_config`` and from those it does not know."""
-    parameters = inspect.signature(from_config).parameters
-    if next(iter(parameters), None) != "cfg":
-        name = getattr(from_config, "__qualname__", repr(from_config))
-        raise TypeError(f"the first argument of {name} must be 'cfg'")
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    if any(p.kind in variadic for p in parameters.values()):
-        return from_config(*args, **kwargs)
-    extra = {k: v for k, v in kwargs.items() if k not in parameters}
-    known = {k: v for k, v in kwargs.items() if k in parameters}
-    return {**from_config(*args, **known), **extra}

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -298,7 +298,8 @@ class TensorboardXWriter(_ScalarWriter):
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs the losses, times, learning rate and memory of training in a line.
+    """Logs the losses, scalars named ``[metric]...``, times, learning rate and memory of training
+    in a line.
 
     Args:
         max_iter: the last iteration, for the time that is left; None leaves that out.
@@ -320,18 +321,20 @@ class CommonMetricPrinter(EventWriter):
         parts = [
             self._eta(storage),
             f"iter: {iteration}",
-            *self._losses(storage),
+            *self._medians(storage, "loss"),
+            *self._medians(storage, "[metric]"),
             *self._times(storage),
-            _latest(storage, "lr", lambda value: f"lr: {value:.5g}") or "lr: N/A",
+            f"lr: {storage.latest()['lr'][0]:.5g}" if "lr" in storage.latest() else "lr: N/A",
             f"max_mem: {_peak_mib():.0f}M" if torch.cuda.is_available() else "",
         ]
         self.logger.info("  ".join(part for part in parts if part))
 
-    def _losses(self, storage: EventStorage) -> list[str]:
+    def _medians(self, storage: EventStorage, part: str) -> list[str]:
+        """The scalars with ``part`` in their names."""
         return [
             f"{name}: {buffer.median(storage.count_samples(name, self._window_size)):.4g}"
             for name, buffer in storage.histories().items()
-            if "loss" in name
+            if part in name
         ]
 
     def _times(self, storage: EventStorage) -> list[str]:
@@ -365,10 +368,6 @@ class CommonMetricPrinter(EventWriter):
             seconds = (now - then) / (iteration - before) * left
             self._previous = (iteration, now)
         return f"eta: {datetime.timedelta(seconds=int(seconds))}"
-
-
-def _latest(storage: EventStorage, name: str, show: Callable[[float], str]) -> str:
-    return show(storage.latest()[name][0]) if name in storage.latest() else ""
 
 
 def _peak_mib() -> float:

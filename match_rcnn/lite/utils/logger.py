@@ -1,6 +1,7 @@
 """Logging: set-up, and messages that do not repeat themselves."""
 
 import atexit
+import copy
 import functools
 import logging
 import os
@@ -28,8 +29,8 @@ _PACKAGE = __name__.rsplit(".", 2)[0]
 _DATE = "%m/%d %H:%M:%S"
 
 
-class _ConsoleFormatter(logging.Formatter):
-    """Colours the prefix of warnings and errors, and shortens one logger's name."""
+class _ColorFormatter(logging.Formatter):
+    """Colours warnings and errors, and shortens one logger's name."""
 
     def __init__(self, format: str, root: str, abbreviation: str) -> None:
         super().__init__(format, datefmt=_DATE)
@@ -37,6 +38,8 @@ class _ConsoleFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         if self._root and (record.name + ".").startswith(self._root + "."):
+            # A copy: other handlers show the full name.
+            record = copy.copy(record)
             record.name = self._abbreviation + record.name[len(self._root) :]
         text = super().formatMessage(record)
         if record.levelno == logging.WARNING:
@@ -67,7 +70,7 @@ def setup_logger(
         distributed_rank: rank 0 writes to the console too.
         color: on the console.
         name: of the logger; all loggers below it take part.
-        abbrev_name: shown in place of ``name`` on the console.
+        abbrev_name: shown in place of ``name`` on the console, if in colour.
         enable_propagation: hand messages on to the loggers above as well.
         configure_stdout: False writes nothing to the console.
     """
@@ -76,14 +79,14 @@ def setup_logger(
     logger.propagate = enable_propagation
     if abbrev_name is None:
         abbrev_name = "lite" if name == _PACKAGE else name
-    plain = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+    plain = logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", datefmt=_DATE)
     if configure_stdout and distributed_rank == 0:
         bright = colored("[%(asctime)s %(name)s]: ", "green") + "%(message)s"
-        formatter = _ConsoleFormatter(bright if color else plain, name, abbrev_name)
+        formatter = _ColorFormatter(bright, name, abbrev_name) if color else plain
         _add_handler(logger, logging.StreamHandler(stream=sys.stdout), formatter)
     if output is not None:
         file = logging.StreamHandler(_log_stream(_log_file(output, distributed_rank)))
-        _add_handler(logger, file, logging.Formatter(plain, datefmt=_DATE))
+        _add_handler(logger, file, plain)
     return logger
 
 

@@ -111,9 +111,8 @@ class Painter:
         """Fill a polygon, (n, 2) or flat, and draw its outline, by default darker where the
         filling is opaque."""
         points = np.asarray(segment, dtype=np.float64).reshape(-1, 2)
-        if edge_color is None:
-            edge_color = self._change_color_brightness(color, -0.7) if alpha > 0.8 else color
         self.output.fill([points], color, alpha)
+        edge_color = self._edge_color(color, alpha) if edge_color is None else edge_color
         self.output.line(points, edge_color, self._edge_width(), closed=True)
         return self.output
 
@@ -132,7 +131,8 @@ class Painter:
         Args:
             binary_mask: (H, W); anything but 0 is foreground.
             color: at random if None.
-            edge_color: of the outline; as in ``draw_polygon`` if None.
+            edge_color: of the outline; if None, as in ``draw_polygon``, and none for a mask with
+                holes.
             text: written into the mask.
             alpha: opacity.
             area_threshold: connected parts of fewer pixels are left out.
@@ -142,11 +142,13 @@ class Painter:
         if not mask.any():
             return self.output
         shape = GenericMask(mask, *mask.shape)
-        if edge_color is None:
-            edge_color = self._change_color_brightness(color, -0.7) if alpha > 0.8 else color
         self.output.shade(mask, color, alpha)
-        for polygon in shape.polygons:
-            self.output.line(polygon.reshape(-1, 2), edge_color, self._edge_width(), closed=True)
+        if edge_color is None and not shape.has_holes:
+            edge_color = self._edge_color(color, alpha)
+        if edge_color is not None:
+            for polygon in shape.polygons:
+                outline = polygon.reshape(-1, 2)
+                self.output.line(outline, edge_color, self._edge_width(), closed=True)
         if text is not None:
             self._draw_text_in_mask(mask, text, self._change_color_brightness(color, 0.7))
         return self.output
@@ -167,6 +169,9 @@ class Painter:
             lighter = self._change_color_brightness(color, 0.7)
             self._draw_text_in_mask((coverage > 0.5).astype(np.uint8), text, lighter)
         return self.output
+
+    def _edge_color(self, color: Color, alpha: float) -> Color:
+        return self._change_color_brightness(color, -0.7) if alpha > 0.8 else color
 
     def _edge_width(self) -> float:
         return max(self._default_font_size // 15 * self.output.scale, 1)

@@ -1,5 +1,6 @@
 """Names for classes and functions."""
 
+import importlib
 import pydoc
 from typing import Any
 
@@ -15,6 +16,11 @@ def locate(name: str) -> Any:
         ImportError: there is none.
     """
     found = pydoc.locate(name)
-    if found is None:
-        raise ImportError(f"cannot find {name!r}")
-    return found
+    if found is not None:
+        return found
+    # A module that a name in its package hides, as torch.optim.sgd is at times.
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise ImportError(f"cannot find {name!r}") from error

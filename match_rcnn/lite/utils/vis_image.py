@@ -137,11 +137,14 @@ class VisImage:
         self._draw(point, radius + 2, color, alpha, draw)
 
     def shade(self, coverage: Array, color: Color, alpha: float) -> None:
-        """Lay a colour over the image where (H, W) ``coverage`` in [0, 1] says."""
-        height, width = self._canvas.shape[:2]
-        layer = (np.clip(coverage, 0, 1) * 255).astype(np.uint8)
-        if layer.shape != (height, width):
-            layer = cv2.resize(layer, (width, height)).astype(np.uint8, copy=False)
+        """Lay a colour over the image where (H, W) ``coverage`` says: 0 or 1 if its numbers are
+        whole, else any share in between."""
+        size = (self._canvas.shape[1], self._canvas.shape[0])
+        soft = np.issubdtype(coverage.dtype, np.floating)
+        layer: Array = (np.clip(coverage, 0, 1) * 255).astype(np.uint8)
+        layer = cv2.resize(
+            layer, size, interpolation=cv2.INTER_LINEAR if soft else cv2.INTER_NEAREST
+        )
         if layer.any():
             x, y, w, h = cv2.boundingRect(layer)
             self._blend(layer[y : y + h, x : x + w], x, y, color, alpha)
