@@ -148,7 +148,7 @@ class DetectionCheckpointer(Checkpointer):
 
 def _is_constant(key: str) -> bool:
     """Whether a config, not training, gives this value; older files hold some of them."""
-    return key in ("pixel_mean", "pixel_std") or key.endswith("anchor_generator.cell_anchors")
+    return key in ("pixel_mean", "pixel_std") or "anchor_generator.cell_anchors" in key
 
 
 def _from_pickle(data: Any) -> dict[str, Any]:

@@ -77,18 +77,20 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+_BUILTINS = {"bytes": bytes, "bytearray": bytearray, "set": set, "frozenset": frozenset}
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    **{(module, name): kind for module in ("builtins", "__builtin__")
-       for name, kind in {"set": set, "frozenset": frozenset, "bytearray": bytearray}.items()},
-    **{(f"numpy.{core}.multiarray", name): stand_in for core in ("core", "_core")
-       for name, stand_in in {"_reconstruct": _reconstruct, "scalar": _scalar}.items()},
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-}  # fmt: skip
+}
+# Old and new names of the same modules.
+for _module in ("builtins", "__builtin__"):
+    _ALLOWED |= {(_module, name): kind for name, kind in _BUILTINS.items()}
+for _module in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_module}.multiarray", "_reconstruct"] = _reconstruct
+    _ALLOWED[f"{_module}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_module}.numeric", "_frombuffer"] = _from_buffer
 
 
 class _Unpickler(pickle.Unpickler):

@@ -54,7 +54,12 @@ def launch(
     """
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
         _join_torchrun(timeout)
-        main_func(*args)
+        try:
+            main_func(*args)
+        except BaseException:
+            # Others may wait in an operation that will never end; leaving must not wait too.
+            atexit.unregister(dist.destroy_process_group)
+            raise
     elif num_machines * num_gpus_per_machine <= 1:
         main_func(*args)
     else:
@@ -115,7 +120,7 @@ def _worker(
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
     comm.synchronize()
     main_func(*args)
-    # Not after an error: others may wait in an operation that will never end.
+    # Not after an error, see above.
     dist.destroy_process_group()
 
 

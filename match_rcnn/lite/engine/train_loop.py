@@ -134,13 +134,14 @@ class TrainerBase:
         raise NotImplementedError
 
     def state_dict(self) -> State:
-        """``iteration``, the last one that was done, and the hooks' states by class name."""
+        """``iteration``, the last one that was done, and ``hooks``, their states by class name, if
+        they have any."""
         states: State = {}
         for hook in self._hooks:
             state = hook.state_dict()
             if state:
                 states.setdefault(type(hook).__qualname__, state)
-        return {"iteration": self.iter, "hooks": states}
+        return {"iteration": self.iter, **({"hooks": states} if states else {})}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.iter = state_dict["iteration"]

@@ -141,7 +141,7 @@ class COCOEvaluator(DatasetEvaluator):
             if result["category_id"] not in of_class:
                 raise ValueError(
                     f"A prediction has class={result['category_id']}, but the dataset only has "
-                    f"{len(of_class)} classes: {sorted(of_class)}"
+                    f"{len(of_class)} classes, counted from 0"
                 )
         return [{**r, "category_id": of_class[r["category_id"]]} for r in results]
 

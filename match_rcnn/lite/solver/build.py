@@ -240,8 +240,16 @@ def _cosine(solver: CfgNode) -> ParamScheduler:
     return CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR)
 
 
+class _FixedGamma(StepWithFixedGammaParamScheduler):
+    """fvcore's, with the last value at the end too: schedulers step after the last iteration, and
+    fvcore's has no value there."""
+
+    def __call__(self, where: float) -> float:
+        return super().__call__(min(where, 1 - 2 * self.WHERE_EPSILON))
+
+
 def _fixed_gamma(solver: CfgNode) -> ParamScheduler:
-    return StepWithFixedGammaParamScheduler(
+    return _FixedGamma(
         base_value=1.0,
         gamma=solver.GAMMA,
         num_decays=solver.NUM_DECAYS,
