@@ -220,7 +220,7 @@ def annotations_to_instances(
         any annotation only the first two, empty.
 
     Raises:
-        ValueError: masks that do not fit the format.
+        ValueError: masks that do not fit the format, instances with unlike numbers of keypoints.
     """
     boxes = np.stack([_box_xyxy(anno) for anno in annos]) if len(annos) else np.zeros((0, 4))
     target = Instances(image_size)
@@ -231,8 +231,19 @@ def annotations_to_instances(
         segmentations = [anno["segmentation"] for anno in annos]
         target.gt_masks = _masks(segmentations, image_size, mask_format)
     if len(annos) and "keypoints" in annos[0]:
-        target.gt_keypoints = Keypoints(np.array([anno.get("keypoints", []) for anno in annos]))
+        target.gt_keypoints = _keypoints([anno.get("keypoints", ()) for anno in annos])
     return target
+
+
+def _keypoints(keypoints: list[Any]) -> Keypoints:
+    points = [np.asarray(one, dtype=np.float64).reshape(-1, 3) for one in keypoints]
+    counts = sorted({len(one) for one in points})
+    if len(counts) > 1:
+        raise ValueError(
+            f"The instances of an image have {counts} keypoints; a tensor needs one number. Pad "
+            "them with unlabelled ones (0, 0, 0)."
+        )
+    return Keypoints(np.stack(points))
 
 
 def _masks(

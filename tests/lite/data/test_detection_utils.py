@@ -195,6 +195,11 @@ class TestAnnotationsToInstances:
         assert instances.gt_boxes.tensor.shape == (0, 4)
         assert sorted(instances.get_fields()) == ["gt_boxes", "gt_classes"]
 
+    def test_unlike_numbers_of_keypoints(self) -> None:
+        annotations = [annotation(), annotation(keypoints=[1.5, 1.5, 2])]
+        with pytest.raises(ValueError, match=r"\[1, 3\] keypoints.*Pad"):
+            utils.annotations_to_instances(annotations, (HEIGHT, WIDTH))
+
     def test_wrong_masks(self) -> None:
         rle = {"size": [1, 1], "counts": b"1"}
         for segmentation, mask_format, message in (
