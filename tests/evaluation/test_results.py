@@ -93,7 +93,7 @@ def written(tmp_path, entries):
 
 def test_entries_in_the_official_formats(tmp_path):
     score = np.float32(0.8)
-    points = rounded(np.array([[1.234, 2.345, 0.5]] * N, dtype=np.float32), 2)
+    points = rounded(np.array([[1.234, 2.3456, 0.5]] * N, dtype=np.float32), 2)
     box, mask, landmarks = written(
         tmp_path,
         [
@@ -107,7 +107,7 @@ def test_entries_in_the_official_formats(tmp_path):
     dense = np.reshape(landmarks.pop("keypoints"), (294, 3))
     assert landmarks == {"image_id": 5, "category_id": 8, "score": 0.8}
     own = taxonomy.category(8).slice
-    assert dense[own].tolist() == [[1.23, 2.35, 0.5]] * N or dense[own, 1][0] == 2.34
+    np.testing.assert_array_equal(dense[own], [[1.23, 2.35, 0.5]] * N)
     dense[own] = 0
     assert not dense.any()
 
@@ -152,7 +152,6 @@ def test_a_writer_that_fails_leaves_no_file(tmp_path):
         ("bbox", {**HEAD, "bbox": [1, 2, 3, float("inf")]}, "bbox must be 4 finite numbers"),
         ("bbox", {**HEAD, "bbox": [1, 2, 3, 4], "score": float("nan")}, "score must be a finite"),
         ("bbox", {**HEAD, "bbox": [1, 2, 3, 4], "score": None}, "score must be a finite"),
-        ("bbox", {**HEAD, "bbox": [1, 2, 3, 4], "score": True}, "score must be a finite"),
         ("keypoints", {**HEAD, "keypoints": [0] * 51}, r"3\*14 \(compact\).* got 51"),
         ("keypoints", {**HEAD, "keypoints": [None] + [0] * 41}, "flat list of finite numbers"),
         ("keypoints", {**HEAD, "keypoints": [None] + [0] * 881}, "flat list of finite numbers"),
