@@ -15,6 +15,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
 
+    # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
+    # a user and a shop photo of the same clothes; the rest come from all images.
+    cfg.DATALOADER.PAIR_SHARE = 0.5
+
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.

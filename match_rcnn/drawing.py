@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def prediction_source(
 ) -> list[Source]:
     """What the predictor finds in an image, in the images of a folder, or in a data set."""
     files = [Path(item["file_name"]) for item in _dataset(where)] or _image_files(Path(where))
-    return [(path, lambda path=path: predictor(path)) for path in _spread(files, limit)]
+    return [(path, partial(predictor, path)) for path in _spread(files, limit)]
 
 
 def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
@@ -55,11 +56,11 @@ def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
     items = _dataset(where)
     if items:
         return [
-            (Path(item["file_name"]), lambda item=item: garments_from_dataset_dict(item))
+            (Path(item["file_name"]), partial(garments_from_dataset_dict, item))
             for item in _spread(items, limit)
         ]
     files = _spread(_image_files(Path(where)), limit)
-    return [(path, lambda path=path: _annotated(path)) for path in files]
+    return [(path, partial(_annotated, path)) for path in files]
 
 
 def _annotated(image: Path) -> list[Garment]:

@@ -54,10 +54,10 @@ class GarmentVisualizer(Visualizer):
             self.draw_binary_mask(garment.mask, color=color, alpha=0.35, area_threshold=0)
         self.draw_box(garment.box, alpha=0.9, edge_color=color)
         if garment.landmarks is not None:
-            self._draw_landmarks(garment, garment.landmarks, color)
-        self._draw_label(garment, color)
+            self._draw_outline(garment, garment.landmarks, color)
+        self._draw_name(garment, color)
 
-    def _draw_landmarks(
+    def _draw_outline(
         self, garment: Garment, landmarks: npt.NDArray[np.float32], color: tuple[float, ...]
     ) -> None:
         present = landmarks[:, 2] > (0 if garment.score is None else self.landmark_threshold)
@@ -70,7 +70,7 @@ class GarmentVisualizer(Visualizer):
                 occluded = garment.score is None and value == 1
                 self.draw_circle((x, y), (0.1, 0.1, 0.1) if occluded else color, self._radius)
 
-    def _draw_label(self, garment: Garment, color: tuple[float, ...]) -> None:
+    def _draw_name(self, garment: Garment, color: tuple[float, ...]) -> None:
         score = "" if garment.score is None else f" {garment.score:.0%}"
         x, y = float(garment.box[0]), float(garment.box[1])
         self.draw_text(

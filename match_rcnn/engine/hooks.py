@@ -1,14 +1,15 @@
 """Hooks that the host does not have."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from match_rcnn.d2 import HookBase, comm
-from match_rcnn.data.loader import StreamBatchSampler
+from match_rcnn.data.pairs import PairBatchSampler
+from match_rcnn.data.streams import StreamBatchSampler
 
 
 class DeterministicSteps(HookBase):
@@ -17,16 +18,16 @@ class DeterministicSteps(HookBase):
     Before each step the random generators (Python, numpy, torch, CUDA) are seeded from these
     three, so that a run that was interrupted goes on as if it had not been. The seed is stored
     in the checkpoint; on resume the stored one holds, and the loader passes over the batches
-    that were used (:mod:`match_rcnn.data.loader`).
+    that were used (:mod:`match_rcnn.data.streams`).
 
     Args:
         loader: the training loader, whose batch sampler is set to the first iteration.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        sampler = loader.batch_sampler
-        if not isinstance(sampler, StreamBatchSampler):
-            raise TypeError(f"expected a loader over a StreamBatchSampler, got {type(sampler)}")
+    def __init__(self, loader: Iterable[Any]) -> None:
+        sampler = getattr(loader, "batch_sampler", None)
+        if not isinstance(sampler, (StreamBatchSampler, PairBatchSampler)):
+            raise TypeError(f"expected a loader of match_rcnn.data.loader, got {type(sampler)}")
         self._sampler = sampler
         self.seed = sampler.stream.seed
 

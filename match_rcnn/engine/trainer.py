@@ -1,6 +1,7 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,14 +40,20 @@ class MatchRCNNTrainer(DefaultTrainer):
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
-        common = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
-        kind = cfg.SOLVER.OPTIMIZER
-        if kind == "SGD":
-            sgd = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
-            return sgd(groups, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **common)
-        if kind == "AdamW":
-            return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, **common)
-        raise ValueError(f"SOLVER.OPTIMIZER must be 'SGD' or 'AdamW', got {kind!r}")
+        options = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+        kind: Callable[..., torch.optim.Optimizer]
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            kind = torch.optim.SGD
+            options |= {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
+        elif cfg.SOLVER.OPTIMIZER == "AdamW":
+            kind = torch.optim.AdamW
+        else:
+            raise ValueError(
+                f"SOLVER.OPTIMIZER must be 'SGD' or 'AdamW', got {cfg.SOLVER.OPTIMIZER!r}"
+            )
+        optimizer = kind(groups, **options)
+        maybe_add_gradient_clipping(cfg, optimizer)  # changes it in place
+        return optimizer
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader[list[dict[str, Any]]]:

@@ -1,0 +1,133 @@
+"""Training samples as a pure function of (seed, iteration): any run can be continued exactly.
+
+Shapes and names: ``N`` images of the data set; a *position* ``p = 0, 1, 2, ...`` counts samples
+since the start of training. Position ``p`` shows image ``order(p // N)[p % N]``, where
+``order(epoch)`` is a permutation drawn from (seed, epoch). A batch is a list of positions; all
+processes compute the same global batches and each takes its own part of them. A sample's
+augmentations are drawn from (seed, p). Hence nothing about the loader needs to be saved but the
+seed: to continue at iteration ``i``, the first ``i`` batches are passed over without loading.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch.utils.data as torchdata
+
+
+class Items(Protocol):
+    """Dataset dicts by index: a list of them, or the host's serialised form."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+class ShuffledStream:
+    """An endless sequence over ``items``, reshuffled every epoch.
+
+    ``stream[p]`` is a copy of the item at position ``p`` with the key ``"seed"`` added, from
+    which the mapper draws the sample's augmentations. ``len`` is that of one epoch.
+    """
+
+    def __init__(self, items: Items, seed: int, shuffle: bool = True) -> None:
+        if len(items) == 0:
+            raise ValueError("the training set holds no image; check DATASETS.TRAIN and its files")
+        self.items = items
+        self.seed = seed
+        self.shuffle = shuffle
+        self._epoch = -1
+        self._order: npt.NDArray[np.int64] = np.arange(0)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def index(self, position: int) -> int:
+        """The item that ``position`` shows."""
+        epoch, place = divmod(position, len(self.items))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(epoch)
+        return int(self._order[place])
+
+    def _draw(self, epoch: int) -> npt.NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(len(self.items))
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
+
+    def reseed(self, seed: int) -> None:
+        """Become the stream of another seed."""
+        self.seed, self._epoch = seed, -1
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        item = dict(self.items[self.index(position)])
+        item["seed"] = sample_seed(self.seed, position)
+        return item
+
+
+def sample_seed(seed: int, position: int) -> int:
+    """What the augmentations of one sample are drawn from."""
+    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
+
+
+def own_share(total_batch_size: int, world_size: int) -> int:
+    """The images of a batch that each process gets.
+
+    Raises:
+        ValueError: the processes cannot share the batch equally.
+    """
+    if total_batch_size < world_size or total_batch_size % world_size:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH ({total_batch_size}) must be a multiple of the number of "
+            f"processes ({world_size})"
+        )
+    return total_batch_size // world_size
+
+
+class StreamBatchSampler(torchdata.Sampler[list[int]]):
+    """Endless batches of positions for one process.
+
+    Args:
+        stream: what the positions index.
+        total_batch_size: images of one batch over all processes.
+        rank, world_size: this process among them.
+        landscape: for each item, whether its image is wider than high. Given, a batch holds
+            images of one orientation only (less padding); the order is otherwise the stream's.
+
+    Attributes:
+        start: the iteration to begin with; set it before iterating to continue a run.
+    """
+
+    def __init__(
+        self,
+        stream: ShuffledStream,
+        total_batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        landscape: Sequence[bool] | None = None,
+    ) -> None:
+        self._share = own_share(total_batch_size, world_size)
+        self.stream = stream
+        self.total_batch_size = total_batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.landscape = landscape
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        own = slice(self.rank * self._share, (self.rank + 1) * self._share)
+        for iteration, batch in enumerate(self._global_batches()):
+            if iteration >= self.start:
+                yield batch[own]
+
+    def _global_batches(self) -> Iterator[list[int]]:
+        buckets: dict[bool, list[int]] = {False: [], True: []}
+        position = 0
+        while True:
+            wide = bool(self.landscape[self.stream.index(position)]) if self.landscape else False
+            buckets[wide].append(position)
+            if len(buckets[wide]) == self.total_batch_size:
+                yield buckets[wide]
+                buckets[wide] = []
+            position += 1
