@@ -119,7 +119,7 @@ class VisImage:
         if closed:
             track = np.concatenate([track, track[:1]])
         pattern = _DASHES[style]
-        tracks = [track] if pattern is None else _dashes(track, [d * thick for d in pattern])
+        tracks = [track] if pattern is None else _dashes(track, pattern, thick)
         self._draw(
             tracks, thick + 1, color, alpha, lambda layer, at: _stroke(layer, at(tracks), thick)
         )
@@ -233,14 +233,15 @@ def _stroke(layer: Array, tracks: list[Array], width: int) -> None:
     cv2.polylines(layer, tracks, False, 255, width, cv2.LINE_AA, _SHIFT)
 
 
-def _dashes(track: Array, pattern: Sequence[float]) -> list[Array]:
+def _dashes(track: Array, pattern: Sequence[float], width: int) -> list[Array]:
     """Cut every piece of a track into (2, 2) dashes."""
-    on, off = pattern
+    # The round ends of a stroke reach half its width beyond.
+    on, period = max(pattern[0] - 1, 0) * width, sum(pattern) * width
     dashes = []
     for start, end in itertools.pairwise(track):
         length = float(np.linalg.norm(end - start))
-        for distance in np.arange(0, length, on + off):
-            ends = np.array([[distance], [min(distance + on, length)]]) / max(length, 1e-9)
+        for distance in np.arange(0, length, period):
+            ends = np.array([[distance], [min(distance + on, length)]]) / length
             dashes.append(start + ends * (end - start))
     return dashes
 
