@@ -57,7 +57,7 @@ def generate(
         output: ROOT. A folder that holds generated data of other settings is refused.
         train, validation: numbers of images.
         size: the longer side of the images, pixels.
-        workers: processes.
+        workers: processes; above 1 the calling script needs its ``if __name__ == "__main__"``.
 
     Returns:
         The summary: for each split the numbers of images, items, products and positive pairs,

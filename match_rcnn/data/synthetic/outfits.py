@@ -47,7 +47,8 @@ def dress(catalogue: Catalogue, photo: Photo, rng: np.random.Generator) -> Outfi
         style = product.companion_style
         garment = Garment(1, companion.category_id, companion.cut, companion.looks[0], style)
         outfit.slots[slot(companion.category_id)] = garment
-    _complete(outfit, rng)
+    # A shop shows its blouse without a jacket over it.
+    _complete(outfit, rng, outwear=0.1 if photo.source == "shop" else 0.28)
     return outfit
 
 
@@ -65,7 +66,7 @@ def _worn(model: Model, item: int) -> Garment:
     return Garment(item, model.category_id, model.cut, model.looks[0], 0)
 
 
-def _complete(outfit: Outfit, rng: np.random.Generator, outwear: float = 0.2) -> None:
+def _complete(outfit: Outfit, rng: np.random.Generator, outwear: float) -> None:
     """Add what is missing to be dressed, and at times a jacket."""
     slots, item = outfit.slots, outfit.main.item
     if "inner" not in slots:

@@ -84,7 +84,7 @@ def test_crumbs_and_empty_masks_give_no_polygon():
     assert len(mask_polygons(mask)) == 1
 
 
-def check_item(item, picture, stage):
+def check_item(item, picture):
     height, width = picture.image.shape[:2]
     assert list(item) == KEYS
     category = taxonomy.category(item["category_id"])
@@ -134,7 +134,7 @@ def test_annotations_agree_with_the_drawing(seed, split, index, size):
         f"item{i}" for i in range(1, len(items) + 1)
     ]
     for item in items:
-        landmarks = check_item(item, picture, stage)
+        landmarks = check_item(item, picture)
         mask = rasterise(item["segmentation"], picture.image.shape[:2])
         # The drawn garment that this is: same category and the best overlap.
         overlaps = {
