@@ -13,7 +13,7 @@ import numpy as np
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.records import Detections, GroundTruth
+from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
 
 _CHUNK = 1 << 10  # pairs at a time: small enough for the processor's cache
 
@@ -61,7 +61,7 @@ def _mean_similarity(
     dy: FloatArray,
     areas: FloatArray,
     sigmas: FloatArray,
-    counted: "np.typing.NDArray[np.bool_]",
+    counted: BoolArray,
 ) -> FloatArray:
     # In pycocotools' order of operations, so that a score on a threshold falls on the same side.
     exponent = (dx**2 + dy**2) / (sigmas * 2) ** 2 / (areas[..., None] + np.spacing(1)) / 2
