@@ -183,9 +183,11 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """(N, 4) the smallest box around each instance's corners."""
+        """(N, 4) the smallest box around each instance's corners; zeros if it has none."""
         boxes = torch.zeros(len(self), 4)
         for box, polygons in zip(boxes, self.polygons, strict=True):
+            if not polygons:
+                continue
             corners = np.concatenate(polygons).reshape(-1, 2)
             box[:2] = torch.from_numpy(corners.min(axis=0))
             box[2:] = torch.from_numpy(corners.max(axis=0))
