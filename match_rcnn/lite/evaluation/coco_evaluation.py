@@ -66,7 +66,8 @@ class COCOEvaluator(DatasetEvaluator):
             tasks: of "bbox", "segm", "keypoints"; None for those that the model predicts.
             distributed: collect from all processes, or else judge each for itself.
             output_dir: gets ``coco_instances_results.json``.
-            max_dets_per_image: the best so many count (100); or three numbers as in COCO.
+            max_dets_per_image: the best so many of an image count (100, and never less than 10);
+                or three numbers as in COCO, of which the greatest counts.
             use_fast_impl, allow_cached_coco: of detectron2, without effect here.
             kpt_oks_sigmas: of the K keypoints; empty for COCO's 17.
         """

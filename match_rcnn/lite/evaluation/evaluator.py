@@ -183,5 +183,7 @@ def inference_context(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, and then in the mode it was in."""
     training = model.training
     model.eval()
-    yield
-    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(training)
