@@ -15,6 +15,25 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
 
+    # The match network (PAPER: section 4.2); it needs the streams whose features it takes.
+    cfg.MODEL.MATCH_ON = False
+    cfg.MODEL.ROI_MATCH_HEAD = CfgNode()
+    cfg.MODEL.ROI_MATCH_HEAD.NAME = "SiameseMatchHead"
+    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class.
+    cfg.MODEL.ROI_MATCH_HEAD.FEATURES = "pose+class"
+    cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [256, 256, 256, 1024]
+    cfg.MODEL.ROI_MATCH_HEAD.EMBEDDING_DIM = 256
+    # RoIs with more than this IoU with an item that has a partner, and so many of them an image.
+    cfg.MODEL.ROI_MATCH_HEAD.IOU_THRESHOLD = 0.7
+    cfg.MODEL.ROI_MATCH_HEAD.ROIS_PER_IMAGE = 8
+    # pair_ce (the paper's), triplet, contrastive or info_nce
+    cfg.MODEL.ROI_MATCH_HEAD.LOSS = "pair_ce"
+    cfg.MODEL.ROI_MATCH_HEAD.LOSS_WEIGHT = 1.0
+    cfg.MODEL.ROI_MATCH_HEAD.MARGIN = 0.3  # triplet and contrastive
+    cfg.MODEL.ROI_MATCH_HEAD.TEMPERATURE = 0.07  # info_nce
+    # Pair the RoIs of all GPUs and not only of each.
+    cfg.MODEL.ROI_MATCH_HEAD.GATHER_NEGATIVES = False
+
     # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
     # a user and a shop photo of the same clothes; the rest come from all images.
     cfg.DATALOADER.PAIR_SHARE = 0.5

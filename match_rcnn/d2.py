@@ -96,6 +96,7 @@ if TYPE_CHECKING or HOST == "lite":
         PolygonMasks,
         pairwise_iou,
     )
+    from match_rcnn.lite.structures.boxes import matched_pairwise_iou
     from match_rcnn.lite.utils import comm
     from match_rcnn.lite.utils.events import EventStorage, get_event_storage
     from match_rcnn.lite.utils.file_io import PathManager
@@ -163,6 +164,7 @@ else:
         PolygonMasks,
         pairwise_iou,
     )
+    from detectron2.structures.boxes import matched_pairwise_iou
     from detectron2.utils import comm
     from detectron2.utils.events import EventStorage, get_event_storage
     from detectron2.utils.file_io import PathManager

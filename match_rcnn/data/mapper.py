@@ -30,6 +30,9 @@ from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, C
 LANDMARK_LAYOUTS = ("compact", "dense")
 #: ``gt_pair_ids`` of an image whose product is unknown.
 NO_PAIR = -1
+#: ``gt_sources`` by an image's ``source``, and of an image whose source is unknown.
+SOURCE_CODES = {"user": 0, "shop": 1}
+NO_SOURCE = -1
 
 
 class DeepFashion2Mapper:
@@ -95,7 +98,8 @@ class DeepFashion2Mapper:
         Returns:
             the dataset dict (``source`` and ``pair_id`` among it) with ``image``, a (3, H, W)
             uint8 tensor, and in training ``instances`` in the place of ``annotations``: gt_boxes,
-            gt_classes, gt_masks, gt_keypoints (N, K, 3), gt_pair_ids (N,) and gt_styles (N,).
+            gt_classes, gt_masks, gt_keypoints (N, K, 3), and for the match network gt_pair_ids,
+            gt_sources, gt_styles and gt_has_partner (N,).
             ``height`` and ``width`` stay those of the file.
 
         Raises:
@@ -112,7 +116,7 @@ class DeepFashion2Mapper:
         sample["image"] = torch.from_numpy(image)
         if self.is_train and annotations is not None:
             sample["instances"] = self._instances(
-                annotations, transforms, (image.shape[1], image.shape[2]), sample.get("pair_id")
+                annotations, transforms, (image.shape[1], image.shape[2]), sample
             )
         return sample
 
@@ -121,19 +125,33 @@ class DeepFashion2Mapper:
         annotations: list[dict[str, Any]],
         transforms: Any,
         image_size: tuple[int, int],
-        pair_id: int | None,
+        sample: dict[str, Any],
     ) -> Instances:
         wanted = [a for a in annotations if not a.get("iscrowd", 0)]
         moved = [self._transform(a, transforms, image_size) for a in wanted]
         instances = detection_utils.annotations_to_instances(moved, image_size, self.mask_format)
         if not moved:  # the host leaves fields out that other images of a batch have
             self._add_empty_fields(instances)
-        pairs = torch.full((len(moved),), NO_PAIR if pair_id is None else pair_id)
-        styles = [a.get("style") or 0 for a in wanted]
-        instances.gt_pair_ids = pairs.to(torch.int64)
-        instances.gt_styles = torch.tensor(styles, dtype=torch.int64)
+        self._add_match_fields(instances, wanted, sample)
         # A box that overlaps nothing would turn every anchor into a match.
         return detection_utils.filter_empty_instances(instances)
+
+    @staticmethod
+    def _add_match_fields(
+        instances: Instances, annotations: list[dict[str, Any]], sample: dict[str, Any]
+    ) -> None:
+        """What the match network pairs items by; the image's fields once an item."""
+        count = len(annotations)
+        pair_id = sample.get("pair_id")
+        source = SOURCE_CODES.get(sample.get("source"), NO_SOURCE)
+        instances.gt_pair_ids = torch.full((count,), NO_PAIR if pair_id is None else int(pair_id))
+        instances.gt_sources = torch.full((count,), source)
+        instances.gt_styles = torch.tensor(
+            [a.get("style") or 0 for a in annotations], dtype=torch.int64
+        )
+        instances.gt_has_partner = torch.tensor(
+            [bool(a.get("has_partner", False)) for a in annotations], dtype=torch.bool
+        )
 
     def _transform(
         self, annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]

@@ -20,9 +20,7 @@ import torch.utils.data as torchdata
 
 from match_rcnn.data.streams import ShuffledStream, own_share, sample_seed
 
-USER, SHOP = "user", "shop"
-#: ``gt_sources`` of a model's input.
-SOURCE_CODES = {USER: 0, SHOP: 1}
+USER, SHOP = SOURCES = ("user", "shop")
 
 
 class Product(NamedTuple):
@@ -35,7 +33,7 @@ class Product(NamedTuple):
 def product_of(image: dict[str, Any], annotation: dict[str, Any]) -> Product | None:
     """The product of an annotated item; None when it takes part in no pair."""
     pair_id, style = image.get("pair_id"), annotation.get("style")
-    if pair_id is None or not style or style < 0 or image.get("source") not in SOURCE_CODES:
+    if pair_id is None or not style or style < 0 or image.get("source") not in SOURCES:
         return None
     return Product(int(pair_id), int(style))
 
@@ -73,7 +71,7 @@ class PairIndex:
         self._sources = {}
         self._shown: dict[int, list[Product]] = defaultdict(list)
         for product, seen in self.products.items():
-            for source in SOURCE_CODES:
+            for source in SOURCES:
                 for i in seen.of(source):
                     self._shown[i].append(product)
                     self._sources[i] = source

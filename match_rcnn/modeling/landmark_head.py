@@ -71,6 +71,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         conv_dims: Sequence[int],
         landmark_counts: Sequence[int] = LANDMARK_COUNTS,
         return_heatmaps: bool = False,
+        return_features: bool = False,
         rois_per_chunk: int = 64,
         **kwargs: Any,
     ) -> None:
@@ -83,6 +84,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         super().__init__(input_shape, num_keypoints=num_keypoints, conv_dims=conv_dims, **kwargs)
         self.landmark_counts = tuple(landmark_counts)
         self.return_heatmaps = return_heatmaps
+        self.return_features = return_features
         self.rois_per_chunk = rois_per_chunk
         self._num_convs = len(conv_dims)
         self._skipped_batches = 0
@@ -131,7 +133,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             self._count_skipped_batch()
             return _zero(x, *self.parameters())
         order = classes.argsort(stable=True)
-        features = self._tower(x[order])
+        features = self.features(x[order])
         loss, visible = self.tail_loss(features, classes[order], bins[order], valid[order].bool())
         if isinstance(self.loss_normalizer, str):
             return loss / visible
@@ -166,7 +168,11 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             keypoints = keypoints.gather(1, channels[..., None].expand(-1, -1, 3))
         return keypoints * own[..., None]
 
-    def _tower(self, x: Tensor) -> Tensor:
+    def features_shape(self, x: Tensor) -> tuple[int, int, int]:
+        """(C, P, P): what :meth:`features` makes of an RoI of ``x`` (R, channels, P, P)."""
+        return (self.score_lowres.in_channels, x.shape[2], x.shape[3])
+
+    def features(self, x: Tensor) -> Tensor:
         """The convolutions: (R, channels, P, P) -> (R, C, P, P)."""
         for i in range(1, self._num_convs + 1):
             x = F.relu(getattr(self, f"conv_fcn{i}")(x))
@@ -220,6 +226,8 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         if self.return_heatmaps:
             shape = (len(x), self.max_landmarks, *(2 * UP_SCALE * s for s in x.shape[-2:]))
             outputs["pred_keypoint_heatmaps"] = x.new_zeros(shape, dtype=torch.float)
+        if self.return_features:
+            outputs["landmark_features"] = x.new_zeros((len(x), *self.features_shape(x)))
         for rois in classes.argsort(stable=True).split(self.rois_per_chunk):
             self._predict_chunk(x, boxes, classes, rois, outputs)
         sizes = [len(image) for image in instances]
@@ -237,7 +245,10 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
     ) -> None:
         """Fill in the rows ``rois`` of ``outputs``; their classes ascend."""
         sizes = classes[rois].bincount(minlength=len(self.landmark_counts)).tolist()
-        scores = self._low_resolution_scores(self._tower(x[rois]), sizes)
+        features = self.features(x[rois])
+        if self.return_features:
+            outputs["landmark_features"][rois] = features.to(x.dtype)
+        scores = self._low_resolution_scores(features, sizes)
         groups = rois.split([size for size in sizes if size])
         for group, score in zip(groups, scores, strict=True):
             maps = _upsample(score)

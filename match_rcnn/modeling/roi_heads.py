@@ -10,8 +10,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
-from match_rcnn.d2 import ROI_HEADS_REGISTRY, ImageList, Instances, StandardROIHeads
+from match_rcnn.d2 import (
+    ROI_HEADS_REGISTRY,
+    CfgNode,
+    ImageList,
+    Instances,
+    ShapeSpec,
+    StandardROIHeads,
+    configurable,
+)
+from match_rcnn.modeling.landmark_head import CategoryAwareLandmarkHead
+from match_rcnn.modeling.match_head import build_match_head, streams_of
+from match_rcnn.modeling.match_rois import (
+    STREAM_FEATURES,
+    mask_convolutions,
+    select_match_rois,
+)
 
 Features = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
@@ -21,20 +37,99 @@ Stream = Callable[[Features, list[Instances]], Any]
 
 @ROI_HEADS_REGISTRY.register()
 class MatchRCNNROIHeads(StandardROIHeads):
-    """Box, mask and landmark streams.
+    """Box, mask, landmark and match streams.
 
     Training: every stream gets the sampled proposals with their ``gt_*`` fields and takes its own
-    positives: masks IoU >= 0.5, landmarks those of them with a visible landmark inside.
+    positives: masks IoU >= 0.5, landmarks those of them with a visible landmark inside, matching
+    IoU > 0.7 with an item that has a partner.
     Inference: streams other than the box stream see the kept detections only, after NMS.
     """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        match_streams: Sequence[str] = (),
+        match_head: nn.Module | None = None,
+        match_iou_threshold: float = 0.7,
+        match_rois_per_image: int = 8,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            match_streams: the streams whose features the match head takes, of ``class``, ``pose``
+                and ``mask``.
+            match_head: None: no match stream.
+            match_iou_threshold, match_rois_per_image: which RoIs it learns from.
+            **kwargs: of the host's ``StandardROIHeads``.
+        """
+        super().__init__(**kwargs)
+        self.match_streams = tuple(match_streams)
+        self.match_on = match_head is not None
+        if match_head is not None:
+            self.match_head = match_head
+        self.match_iou_threshold = match_iou_threshold
+        self.match_rois_per_image = match_rois_per_image
+
+    @classmethod
+    def from_config(  # type: ignore[override]  # as the host's own StandardROIHeads
+        cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]
+    ) -> dict[str, Any]:
+        made: dict[str, Any] = super().from_config(cfg, input_shape)
+        return {**made, **cls._init_match_head(cfg, made)}
+
+    @classmethod
+    def _init_match_head(cls, cfg: CfgNode, made: dict[str, Any]) -> dict[str, Any]:
+        """``made`` are the other streams' heads, whose features the match head takes."""
+        if not cfg.MODEL.MATCH_ON:
+            return {}
+        streams = streams_of(cfg.MODEL.ROI_MATCH_HEAD.FEATURES)
+        shapes = {stream: _feature_shape(stream, made) for stream in streams}
+        if "pose" in streams:
+            made["keypoint_head"].return_features = True
+        return {
+            "match_streams": streams,
+            "match_head": build_match_head(cfg, shapes),
+            "match_iou_threshold": cfg.MODEL.ROI_MATCH_HEAD.IOU_THRESHOLD,
+            "match_rois_per_image": cfg.MODEL.ROI_MATCH_HEAD.ROIS_PER_IMAGE,
+        }
 
     def streams(self) -> Sequence[Stream]:
         """What runs after the box stream, in order; a later one may use an earlier one's fields.
 
-        A stream that the config switches off (``MASK_ON``, ``KEYPOINT_ON``) returns no loss, or
-        the instances as they are.
+        A stream that the config switches off (``MASK_ON``, ``KEYPOINT_ON``, ``MATCH_ON``) returns
+        no loss, or the instances as they are.
         """
-        return (self._forward_mask, self._forward_keypoint)
+        return (self._forward_mask, self._forward_keypoint, self._forward_match)
+
+    def _forward_match(self, features: Features, instances: list[Instances]) -> Any:
+        if not self.match_on:
+            return {} if self.training else instances
+        if self.training:
+            instances = select_match_rois(
+                instances,
+                num_classes=self.num_classes,
+                iou_threshold=self.match_iou_threshold,
+                rois_per_image=self.match_rois_per_image,
+                with_landmarks="pose" in self.match_streams,
+            )
+        return self.match_head(self._match_features(features, instances), instances)
+
+    def _match_features(
+        self, features: Features, instances: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        field = "proposal_boxes" if self.training else "pred_boxes"
+        boxes = [image.get(field) for image in instances]
+        made = {}
+        for stream in self.match_streams:
+            if stream == "pose" and not self.training:
+                # The landmark stream has made them for these boxes already.
+                made[stream] = torch.cat([image.landmark_features for image in instances])
+                for image in instances:
+                    image.remove("landmark_features")
+            else:
+                made[stream] = STREAM_FEATURES[stream](self, features, boxes)
+        return made
 
     def forward(
         self,
@@ -86,3 +181,26 @@ class MatchRCNNROIHeads(StandardROIHeads):
         for stream in self.streams():
             instances = stream(features, instances)
         return instances
+
+
+def _feature_shape(stream: str, made: dict[str, Any]) -> ShapeSpec:
+    """The shape of a stream's features, from the heads that the config made."""
+    if stream == "class":
+        shape: ShapeSpec = made["box_head"].output_shape
+        return shape
+    if stream == "pose":
+        head = made.get("keypoint_head")
+        if not isinstance(head, CategoryAwareLandmarkHead):
+            raise ValueError(
+                "landmark features for matching need MODEL.KEYPOINT_ON True and "
+                "MODEL.ROI_KEYPOINT_HEAD.NAME CategoryAwareLandmarkHead; or choose other "
+                "MODEL.ROI_MATCH_HEAD.FEATURES"
+            )
+        return ShapeSpec(channels=head.score_lowres.in_channels)
+    if made.get("mask_head") is None:
+        raise ValueError(
+            "mask features for matching need MODEL.MASK_ON True; or choose other "
+            "MODEL.ROI_MATCH_HEAD.FEATURES"
+        )
+    convolutions = [m for m in mask_convolutions(made["mask_head"]) if isinstance(m, nn.Conv2d)]
+    return ShapeSpec(channels=convolutions[-1].out_channels)

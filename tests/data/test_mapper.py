@@ -371,7 +371,8 @@ class TestConfig:
         cfg = self.make_cfg("MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", False)
         mapped = DeepFashion2Mapper(cfg, is_train=True)(sample(image_file, annotation()))
         assert set(mapped["instances"].get_fields()) == {
-            *("gt_boxes", "gt_classes", "gt_pair_ids", "gt_styles")
+            *("gt_boxes", "gt_classes", "gt_pair_ids", "gt_sources", "gt_styles"),
+            "gt_has_partner",
         }
 
     def test_arguments_go_before_the_config(self, image_file):

@@ -1,0 +1,122 @@
+"""Losses that bring a user photo's garment and a shop photo's together.
+
+Shapes: ``U`` user RoIs, ``S`` shop RoIs, ``d`` the embedding's length. ``positive`` is (U, S) bool:
+the RoIs show the same product. Every loss is a scalar in float32, 0 with its gradient paths intact
+where there is nothing to learn from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Tensor = torch.Tensor
+
+
+class PairClassifier(nn.Module):
+    """The paper's similarity: one fully connected layer on the squared difference, two logits
+    (not similar, similar)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(dim, 2)
+        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, user: Tensor, shop: Tensor) -> Tensor:
+        """(U, d), (S, d) -> (U, S, 2) logits."""
+        return self.fc((user[:, None] - shop[None]).square())
+
+    def score_weights(self) -> tuple[Tensor, Tensor]:
+        """(d,) w and b: the score w . (q - g)^2 + b is the difference of the two logits."""
+        return self.fc.weight[1] - self.fc.weight[0], self.fc.bias[1] - self.fc.bias[0]
+
+
+def pair_ce(logits: Tensor, positive: Tensor) -> Tensor:
+    """Cross-entropy of (U, S, 2) logits, the mean over all pairs (paper, section 4.2)."""
+    if positive.numel() == 0:
+        return logits.sum() * 0
+    return F.cross_entropy(logits.flatten(0, 1), positive.flatten().long())
+
+
+def squared_distances(user: Tensor, shop: Tensor) -> Tensor:
+    """(U, S) squared Euclidean distances."""
+    return (user[:, None] - shop[None]).square().sum(-1)
+
+
+def triplet(user: Tensor, shop: Tensor, positive: Tensor, margin: float) -> Tensor:
+    """FashionNet's triplet loss with the hardest examples of the batch.
+
+    Each RoI, of either domain, is an anchor: its farthest positive and its nearest negative of the
+    other domain must differ by ``margin`` in distance. Anchors without one of them are left out.
+    """
+    # The root's slope is infinite at 0.
+    distances = squared_distances(user, shop).clamp(min=1e-12).sqrt()
+    losses = [
+        _hardest(distances, positive, margin),
+        _hardest(distances.t(), positive.t(), margin),
+    ]
+    found = torch.cat(losses)
+    return found.mean() if len(found) else distances.sum() * 0
+
+
+def _hardest(distances: Tensor, positive: Tensor, margin: float) -> Tensor:
+    usable = positive.any(1) & ~positive.all(1)
+    distances, positive = distances[usable], positive[usable]
+    if not len(distances):
+        return distances.new_zeros(0)
+    farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
+    nearest = distances.masked_fill(positive, torch.inf).amin(1)
+    return F.relu(farthest - nearest + margin)
+
+
+def contrastive(user: Tensor, shop: Tensor, positive: Tensor, margin: float) -> Tensor:
+    """Positives are drawn together, negatives pushed ``margin`` apart (Hadsell et al., 2006).
+
+    The means over positives and over negatives count alike, since a batch has many more negatives.
+    """
+    squared = squared_distances(user, shop)
+    terms = []
+    if positive.any():
+        terms.append(squared[positive].mean())
+    if not positive.all():
+        distance = squared[~positive].clamp(min=1e-12).sqrt()
+        terms.append(F.relu(margin - distance).square().mean())
+    return torch.stack(terms).mean() if terms else squared.sum() * 0
+
+
+def info_nce(user: Tensor, shop: Tensor, positive: Tensor, temperature: float) -> Tensor:
+    """Each RoI must find its positives among all RoIs of the other domain (van den Oord et al.,
+    2018), in both directions; with several positives the mean of their terms.
+
+    Args:
+        user, shop: of unit length, so that the inner product is the cosine.
+    """
+    logits = user @ shop.t() / temperature
+    losses = torch.cat([_choice(logits, positive), _choice(logits.t(), positive.t())])
+    return losses.mean() if len(losses) else logits.sum() * 0
+
+
+def _choice(logits: Tensor, positive: Tensor) -> Tensor:
+    usable = positive.any(1)
+    log_p = F.log_softmax(logits[usable], dim=1)
+    wanted = positive[usable].to(log_p.dtype)
+    return -(log_p * wanted).sum(1) / wanted.sum(1)
+
+
+@dataclass(frozen=True)
+class MetricLoss:
+    """A loss on embeddings of unit length; ``parameter`` names its one setting."""
+
+    function: Callable[[Tensor, Tensor, Tensor, float], Tensor]
+    parameter: str
+
+
+METRIC_LOSSES = {
+    "triplet": MetricLoss(triplet, "margin"),
+    "contrastive": MetricLoss(contrastive, "margin"),
+    "info_nce": MetricLoss(info_nce, "temperature"),
+}
+LOSSES = ("pair_ce", *METRIC_LOSSES)
