@@ -6,11 +6,12 @@ import sys
 from importlib import metadata
 
 import torch
+import torchvision
 from tabulate import tabulate
 
 __all__ = ["collect_env_info"]
 
-_PACKAGES = ("torch", "torchvision", "numpy", "fvcore", "iopath", "pycocotools", "Pillow")
+_PACKAGES = ("numpy", "fvcore", "iopath", "pycocotools", "Pillow")
 
 
 def collect_env_info() -> str:
@@ -18,6 +19,8 @@ def collect_env_info() -> str:
     rows = [
         ("platform", platform.platform()),
         ("Python", sys.version.replace("\n", "")),
+        ("torch", torch.__version__),
+        ("torchvision", torchvision.__version__),
         *((name, _version(name)) for name in _PACKAGES),
         ("OpenCV", _opencv()),
         ("threads", str(torch.get_num_threads())),

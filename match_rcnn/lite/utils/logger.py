@@ -168,7 +168,7 @@ def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> N
 def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
     """Log a call from a line of code unless it logged less than ``n`` seconds ago."""
     module, place = _caller()
-    last, now = _times.get(place), time.time()
+    last, now = _times.get(place), time.monotonic()
     if last is None or now - last >= n:
         logging.getLogger(name or module).log(lvl, msg)
         _times[place] = now

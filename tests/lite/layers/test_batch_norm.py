@@ -1,0 +1,193 @@
+import copy
+import multiprocessing
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+from match_rcnn.lite.layers import (
+    CNNBlockBase,
+    Conv2d,
+    DepthwiseSeparableConv2d,
+    FrozenBatchNorm2d,
+    NaiveSyncBatchNorm,
+    get_norm,
+)
+
+
+def trained_batch_norm(channels: int = 4) -> nn.BatchNorm2d:
+    generator = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm2d(channels, eps=1e-3)
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        tensor.copy_(torch.rand(channels, generator=generator) + 0.5)
+    return norm.eval()
+
+
+class TestFrozenBatchNorm2d:
+    def test_fresh_is_the_identity(self):
+        x = torch.rand(2, 3, 4, 5)
+        torch.testing.assert_close(FrozenBatchNorm2d(3)(x), x)
+
+    def test_by_hand(self):
+        norm = FrozenBatchNorm2d(2, eps=1e-12)
+        norm.weight.copy_(torch.tensor([2.0, 1]))
+        norm.bias.copy_(torch.tensor([10.0, 0]))
+        norm.running_mean.copy_(torch.tensor([1.0, 5]))
+        norm.running_var.copy_(torch.tensor([4.0, 9]))
+        x = torch.tensor([3.0, 11]).reshape(1, 2, 1, 1)
+        # (3 - 1) / 2 * 2 + 10 and (11 - 5) / 3
+        torch.testing.assert_close(norm(x).flatten(), torch.tensor([12.0, 2]))
+
+    @pytest.mark.parametrize("learning_input", [False, True])
+    def test_is_a_batch_norm_at_rest(self, learning_input):
+        live = trained_batch_norm()
+        frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(copy.deepcopy(live))
+        x = torch.rand(2, 4, 3, 3, requires_grad=learning_input)
+        torch.testing.assert_close(frozen(x), live(x))
+        if learning_input:
+            frozen(x).sum().backward()
+            expected = live.weight / (live.running_var + live.eps).sqrt()
+            torch.testing.assert_close(x.grad[0, :, 0, 0], expected)
+
+    def test_learns_nothing_and_keeps_its_statistics(self):
+        norm = FrozenBatchNorm2d(3).train()
+        assert not list(norm.parameters())
+        assert sorted(norm.state_dict()) == ["bias", "running_mean", "running_var", "weight"]
+        before = copy.deepcopy(norm.state_dict())
+        norm(torch.rand(4, 3, 5, 5) * 100)
+        assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
+
+    def test_half_precision_input(self):
+        x = torch.rand(1, 3, 2, 2).to(torch.bfloat16).requires_grad_()
+        assert FrozenBatchNorm2d(3)(x).dtype == torch.bfloat16
+
+    def test_converts_deep_inside_and_back(self):
+        net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(trained_batch_norm(), nn.ReLU()))
+        x = torch.rand(1, 3, 5, 5)
+        expected = net.eval()(x)
+        assert FrozenBatchNorm2d.convert_frozen_batchnorm(net) is net
+        assert isinstance(net[1][0], FrozenBatchNorm2d)
+        torch.testing.assert_close(net(x), expected)
+        FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(net)
+        assert type(net[1][0]) is nn.BatchNorm2d
+        torch.testing.assert_close(net.eval()(x), expected)
+
+    def test_loads_a_learning_layer_s_state(self):
+        live = trained_batch_norm()
+        frozen = FrozenBatchNorm2d(4, eps=live.eps)
+        frozen.load_state_dict(live.state_dict())  # strict: the counter is no surprise
+        x = torch.rand(1, 4, 2, 2)
+        torch.testing.assert_close(frozen(x), live(x))
+
+    def test_files_without_version_need_no_statistics(self):
+        frozen = FrozenBatchNorm2d(2)
+        frozen.running_mean.fill_(7)
+        frozen.load_state_dict({"weight": torch.ones(2), "bias": torch.zeros(2)})
+        assert frozen.running_mean.tolist() == [0, 0]
+        assert frozen.running_var.tolist() == [1, 1]
+
+    def test_a_new_file_without_statistics_is_incomplete(self):
+        state = FrozenBatchNorm2d(2).state_dict()
+        del state["running_mean"]
+        with pytest.raises(RuntimeError, match="running_mean"):
+            FrozenBatchNorm2d(2).load_state_dict(state)
+
+
+class TestGetNorm:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("BN", nn.BatchNorm2d),
+            ("SyncBN", nn.SyncBatchNorm),
+            ("nnSyncBN", nn.SyncBatchNorm),
+            ("FrozenBN", FrozenBatchNorm2d),
+            ("GN", nn.GroupNorm),
+            ("naiveSyncBN", NaiveSyncBatchNorm),
+            ("naiveSyncBN_N", NaiveSyncBatchNorm),
+        ],
+    )
+    def test_by_name(self, name, kind):
+        norm = get_norm(name, 64)
+        assert type(norm) is kind
+        assert norm.train()(torch.rand(2, 64, 4, 4)).shape == (2, 64, 4, 4)
+
+    def test_none_and_functions(self):
+        assert get_norm("", 4) is None
+        assert get_norm(None, 4) is None
+        norm = get_norm(lambda channels: nn.GroupNorm(2, channels), 4)
+        assert (norm.num_groups, norm.num_channels) == (2, 4)
+        assert get_norm("GN", 64).num_groups == 32
+
+    def test_layer_norm_is_over_channels(self):
+        x = torch.rand(2, 6, 3, 4)
+        expected = F.layer_norm(x.permute(0, 2, 3, 1), (6,), eps=1e-6).permute(0, 3, 1, 2)
+        torch.testing.assert_close(get_norm("LN", 6)(x), expected)
+
+    def test_unknown(self):
+        with pytest.raises(ValueError, match=r"FrozenBN.*got 'Frozen'"):
+            get_norm("Frozen", 4)
+
+
+def _one_of_two(rank, folder, mode, parts, results):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
+    norm = NaiveSyncBatchNorm(3, stats_mode=mode)
+    out = norm(parts[rank].requires_grad_())
+    (out * out * parts[rank].detach()).sum().backward()
+    results.put((rank, [t.detach().numpy() for t in (out, parts[rank].grad, norm.running_mean)]))
+    dist.destroy_process_group()
+
+
+class TestNaiveSyncBatchNorm:
+    @pytest.mark.parametrize(("mode", "sizes"), [("", (2, 2)), ("N", (3, 1)), ("N", (0, 4))])
+    def test_two_processes_are_one_batch(self, tmp_path, mode, sizes):
+        x = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        arguments = (tmp_path, mode, [p.clone() for p in x.split(sizes)], results)
+        processes = [context.Process(target=_one_of_two, args=(r, *arguments)) for r in (0, 1)]
+        for process in processes:
+            process.start()
+        found = dict(results.get(timeout=60) for _ in processes)
+        for process in processes:
+            process.join()
+        whole = nn.BatchNorm2d(3)
+        x.requires_grad_()
+        expected = whole(x)
+        (expected * expected * x.detach()).sum().backward()
+        for i, value in enumerate((expected.detach(), x.grad)):
+            both = torch.cat([torch.from_numpy(found[r][i]) for r in (0, 1)])
+            torch.testing.assert_close(both, value, atol=1e-4, rtol=1e-4)
+        for _, _, mean in found.values():
+            torch.testing.assert_close(torch.from_numpy(mean), whole.running_mean)
+
+    def test_alone_it_is_a_batch_norm(self):
+        x = torch.rand(2, 3, 4, 4)
+        assert torch.equal(NaiveSyncBatchNorm(3)(x), nn.BatchNorm2d(3)(x))
+
+    def test_unknown_mode(self):
+        with pytest.raises(ValueError, match="'N', got 'x'"):
+            NaiveSyncBatchNorm(3, stats_mode="x")
+
+
+class _Block(CNNBlockBase):
+    def __init__(self):
+        super().__init__(3, 4, 2)
+        self.conv = Conv2d(3, 4, 3, norm=get_norm("BN", 4))
+
+
+class TestBlocks:
+    def test_freeze(self):
+        block = _Block()
+        assert (block.in_channels, block.out_channels, block.stride) == (3, 4, 2)
+        assert block.freeze() is block
+        assert isinstance(block.conv.norm, FrozenBatchNorm2d)
+        assert not any(p.requires_grad for p in block.parameters())
+
+    def test_depthwise_separable(self):
+        conv = DepthwiseSeparableConv2d(4, 8, norm1="BN", activation1=F.relu, norm2="BN")
+        assert conv(torch.rand(2, 4, 6, 6)).shape == (2, 8, 6, 6)
+        assert conv.depthwise.weight.shape == (4, 1, 3, 3)
+        assert conv.depthwise.bias is None
+        assert conv.pointwise.weight.shape == (8, 4, 1, 1)
