@@ -15,7 +15,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     as it was. One process may write a path at a time.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The same name each time: what a killed process left is overwritten by the next one.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -1,13 +1,12 @@
 """The hooks that a training usually has."""
 
 import datetime
-import itertools
 import logging
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,16 +14,15 @@ from fvcore.common.checkpoint import Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from fvcore.common.param_scheduler import ParamScheduler
 from fvcore.common.timer import Timer
-from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
-from torch import nn
 from torch.optim import Optimizer
 
 from ..evaluation.testing import flatten_results_dict
 from ..solver import LRMultiplier
 from ..solver import LRScheduler as _LRScheduler
 from ..utils import comm
-from ..utils.events import EventStorage, EventWriter
-from .train_loop import HookBase
+from ..utils.events import EventWriter
+from .optional_hooks import PreciseBN, TorchProfiler
+from .train_loop import HookBase, is_due, is_last
 
 __all__ = [
     "BestCheckpointer",
@@ -41,17 +39,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Callback = Callable[[Any], None]
-
-
-def _is_due(hook: HookBase, period: int) -> bool:
-    """Whether the iteration that just ended is a multiple of ``period`` (0: never), and not the
-    last one, whose turn is after the training."""
-    done = hook.trainer.iter + 1
-    return period > 0 and done % period == 0 and done != hook.trainer.max_iter
-
-
-def _is_last(hook: HookBase) -> bool:
-    return hook.trainer.iter + 1 >= hook.trainer.max_iter
 
 
 class CallbackHook(HookBase):
@@ -152,7 +139,7 @@ class PeriodicWriter(HookBase):
         self._period = period
 
     def after_step(self) -> None:
-        if _is_last(self) or (self.trainer.iter + 1) % self._period == 0:
+        if is_last(self) or (self.trainer.iter + 1) % self._period == 0:
             for writer in self._writers:
                 writer.write()
 
@@ -215,11 +202,11 @@ class BestCheckpointer(HookBase):
                 self.best_iter = saved["best"]["iteration"]
 
     def after_step(self) -> None:
-        if _is_due(self, self._period):
+        if is_due(self, self._period):
             self._check()
 
     def after_train(self) -> None:
-        if _is_last(self):
+        if is_last(self):
             self._check()
 
     def _check(self) -> None:
@@ -352,11 +339,11 @@ class EvalHook(HookBase):
         comm.synchronize()
 
     def after_step(self) -> None:
-        if _is_due(self, self._period):
+        if is_due(self, self._period):
             self._do_eval()
 
     def after_train(self) -> None:
-        if self._eval_after_train and _is_last(self):
+        if self._eval_after_train and is_last(self):
             self._do_eval()
         # It may hold the trainer, which would then never be freed.
         del self._func
@@ -370,81 +357,3 @@ def _number(name: str, value: Any) -> float:
             "[EvalHook] eval_function should return a nested dict of float. "
             f"Got '{name}: {value}' instead."
         ) from error
-
-
-class PreciseBN(HookBase):
-    """Replaces BatchNorm's running averages by averages over many batches with fixed weights.
-
-    Register it before the hook that evaluates.
-    """
-
-    def __init__(self, period: int, model: nn.Module, data_loader: Iterable[Any], num_iter: int):
-        """
-        Args:
-            period: every so many iterations; 0 for at the end alone.
-            model: nothing is done if it has no BatchNorm in training mode.
-            data_loader: batches for the averages.
-            num_iter: how many batches.
-        """
-        self._period = period
-        self._model = model
-        self._data_loader = data_loader
-        self._num_iter = num_iter
-        self._disabled = not get_bn_modules(model)
-        self._iterator: Iterator[Any] | None = None
-        if self._disabled:
-            logger.info("PreciseBN is off: the model has no BatchNorm layer in training mode.")
-
-    def after_step(self) -> None:
-        if _is_last(self) or _is_due(self, self._period):
-            self.update_stats()
-
-    def update_stats(self) -> None:
-        """Compute and set the statistics of all BatchNorm layers."""
-        if self._disabled:
-            return
-        if self._iterator is None:
-            self._iterator = iter(self._data_loader)
-        logger.info("Running PreciseBN for %d batches ...", self._num_iter)
-        # What the model reports meanwhile is not of the training: it goes into its own storage.
-        with EventStorage():
-            batches = itertools.islice(self._iterator, self._num_iter)
-            update_bn_stats(self._model, batches, self._num_iter)
-
-
-class TorchProfiler(HookBase):
-    """Profiles the iterations that ``enable_predicate`` chooses, into ``output_dir``."""
-
-    def __init__(
-        self,
-        enable_predicate: Callable[[Any], bool],
-        output_dir: str,
-        *,
-        activities: Sequence[Any] | None = None,
-    ):
-        """
-        Args:
-            enable_predicate: of the trainer; whether to profile the coming step.
-            output_dir: gets a Chrome trace an iteration, ``profiler-trace-iter<N>.json``.
-            activities: see ``torch.profiler.profile``.
-        """
-        self._enable_predicate = enable_predicate
-        self._output_dir = output_dir
-        self._activities = activities
-        self._profiler: Any = None
-
-    def before_step(self) -> None:
-        if self._enable_predicate(self.trainer):
-            self._profiler = torch.profiler.profile(
-                activities=self._activities, record_shapes=True, profile_memory=True
-            )
-            self._profiler.__enter__()
-
-    def after_step(self) -> None:
-        if self._profiler is None:
-            return
-        self._profiler.__exit__(None, None, None)
-        os.makedirs(self._output_dir, exist_ok=True)
-        name = f"profiler-trace-iter{self.trainer.iter}.json"
-        self._profiler.export_chrome_trace(os.path.join(self._output_dir, name))
-        self._profiler = None

@@ -53,34 +53,24 @@ def launch(
             failed first.
     """
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
-        _join_torchrun(timeout)
-        try:
-            main_func(*args)
-        except BaseException:
-            # Others may wait in an operation that will never end; leaving must not wait too.
-            atexit.unregister(dist.destroy_process_group)
-            raise
+        _run_under_torchrun(main_func, args, timeout)
     elif num_machines * num_gpus_per_machine <= 1:
         main_func(*args)
     else:
-        _check_devices(num_gpus_per_machine)
         url = _meeting_point(dist_url, num_machines)
         world_size = num_machines * num_gpus_per_machine
         first_rank = machine_rank * num_gpus_per_machine
-        mp.start_processes(
-            _worker,
-            args=(main_func, args, world_size, num_gpus_per_machine, first_rank, url, timeout),
-            nprocs=num_gpus_per_machine,
-            # Not daemons: data loaders start processes of their own.
-            daemon=False,
-            start_method="spawn",
-        )
+        _spawn(num_gpus_per_machine, main_func, args, world_size, first_rank, url, timeout)
 
 
-def _check_devices(processes: int) -> None:
+def _spawn(processes: int, *args: Any) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         raise ValueError(f"{processes} processes were asked for, but there are {gpus} GPUs")
+    # Not daemons: data loaders start processes of their own.
+    mp.start_processes(
+        _worker, (processes, *args), nprocs=processes, daemon=False, start_method="spawn"
+    )
 
 
 def _meeting_point(dist_url: str | None, num_machines: int) -> str:
@@ -98,10 +88,10 @@ def _meeting_point(dist_url: str | None, num_machines: int) -> str:
 
 def _worker(
     local_rank: int,
+    local_size: int,
     main_func: Callable[..., Any],
     args: tuple[Any, ...],
     world_size: int,
-    local_size: int,
     first_rank: int,
     dist_url: str,
     timeout: timedelta,
@@ -124,15 +114,22 @@ def _worker(
     dist.destroy_process_group()
 
 
-def _join_torchrun(timeout: timedelta) -> None:
-    """Join the group that torchrun describes, unless this process is in it."""
-    if dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
-        return
-    _init_group(int(os.environ["LOCAL_RANK"]), init_method="env://", timeout=timeout)
-    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    comm.synchronize()
-    # A second launch() goes on in the same group.
-    atexit.register(dist.destroy_process_group)
+def _run_under_torchrun(
+    main_func: Callable[..., Any], args: tuple[Any, ...], timeout: timedelta
+) -> None:
+    """Join the group that torchrun describes, unless this process is in it, and run."""
+    if not dist.is_initialized() and int(os.environ["WORLD_SIZE"]) > 1:
+        _init_group(int(os.environ["LOCAL_RANK"]), init_method="env://", timeout=timeout)
+        comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+        comm.synchronize()
+        # Not after main_func: a second launch() goes on in the same group.
+        atexit.register(dist.destroy_process_group)
+    try:
+        main_func(*args)
+    except BaseException:
+        # Others may wait in an operation that will never end; leaving must not wait too.
+        atexit.unregister(dist.destroy_process_group)
+        raise
 
 
 def _init_group(local_rank: int, **kwargs: Any) -> None:

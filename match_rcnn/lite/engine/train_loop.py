@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DataParallel
 from torch.optim import Optimizer
 
 from ..utils import comm
@@ -57,6 +57,17 @@ class HookBase:
     def state_dict(self) -> State:
         """What of this hook belongs into a checkpoint; with it goes ``load_state_dict``."""
         return {}
+
+
+def is_due(hook: HookBase, period: int) -> bool:
+    """Whether the iteration that just ended is a multiple of ``period`` (0: never), and not the
+    last one, whose turn is after the training."""
+    done = hook.trainer.iter + 1
+    return period > 0 and done % period == 0 and done != hook.trainer.max_iter
+
+
+def is_last(hook: HookBase) -> bool:
+    return hook.trainer.iter + 1 >= hook.trainer.max_iter
 
 
 class TrainerBase:
@@ -327,9 +338,7 @@ class AMPTrainer(SimpleTrainer):
             precision: None takes float16 on a GPU and bfloat16 on the CPU.
             log_grad_scaler: put the scale into the event storage.
         """
-        if isinstance(model, DataParallel) or (
-            isinstance(model, DistributedDataParallel) and len(model.device_ids or [0]) > 1
-        ):
+        if isinstance(model, DataParallel):
             raise ValueError("AMPTrainer needs one process a GPU; launch() starts them")
         super().__init__(
             model,
