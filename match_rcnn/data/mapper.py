@@ -143,7 +143,7 @@ class DeepFashion2Mapper:
         """What the match network pairs items by; the image's fields once an item."""
         count = len(annotations)
         pair_id = sample.get("pair_id")
-        source = SOURCE_CODES.get(sample.get("source"), NO_SOURCE)
+        source = SOURCE_CODES.get(str(sample.get("source")), NO_SOURCE)
         instances.gt_pair_ids = torch.full((count,), NO_PAIR if pair_id is None else int(pair_id))
         instances.gt_sources = torch.full((count,), source)
         instances.gt_styles = torch.tensor(

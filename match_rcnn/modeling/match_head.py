@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
 from torch.nn import functional as F
 
@@ -138,8 +139,7 @@ class SiameseMatchHead(nn.Module):
         self.convs = nn.ModuleList()
         for channels_in, channels_out in zip([main, *conv_dims[:-1]], conv_dims, strict=True):
             conv = Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+            c2_msra_fill(conv)
             self.convs.append(conv)
         joined = self.map_stream is not None and "class" in input_shapes
         self.join = Linear(channels["class"], conv_dims[0]) if joined else None

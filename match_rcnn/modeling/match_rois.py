@@ -87,7 +87,7 @@ def mask_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -
 
 def mask_convolutions(mask_head: nn.Module) -> list[nn.Module]:
     """The layers in front of the host's mask head's deconvolution."""
-    layers = []
+    layers: list[nn.Module] = []
     for name, layer in mask_head.named_children():
         if name == "deconv":
             return layers
