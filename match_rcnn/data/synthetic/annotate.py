@@ -30,8 +30,9 @@ SCALE_BOUNDS = (0.10, 0.40)
 OCCLUSION_BOUNDS = (0.15, 0.45)
 ZOOM_BOUNDS = (0.05, 0.50)
 _TURNED = 0.6
-#: An item that shows less than this share of itself, or of the picture, is not annotated.
-_LEAST_SHARE, _LEAST_AREA = 0.08, 0.003
+#: An item that shows less than this share of itself, of the picture, or that has fewer of its
+#: landmarks in the picture, is not annotated: nobody could tell what it is.
+_LEAST_SHARE, _LEAST_AREA, _LEAST_LANDMARKS = 0.12, 0.004, 0.2
 
 
 def annotate(canvas: Canvas, figures: Sequence[Figure]) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def _item(canvas: Canvas, figure: Figure, garment: Garment, shape: Shape) -> dic
     box = polygon_box(polygons)
     landmarks = _landmarks(canvas, figure, garment, shape)
     outside = float((landmarks[:, 2] == 0).mean())
+    if outside > 1 - _LEAST_LANDMARKS:
+        return None
     box_area = (box[2] - box[0]) * (box[3] - box[1]) / visible.size
     return {
         "segmentation": polygons,

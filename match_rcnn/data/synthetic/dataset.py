@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from tqdm import tqdm
 
-from match_rcnn.data.synthetic.photo import jpeg_quality
+from match_rcnn.data.synthetic.conditions import conditions
 from match_rcnn.data.synthetic.products import SPLITS, Catalogue
 from match_rcnn.data.synthetic.scene import draw_picture
 from match_rcnn.utils.files import atomic_write, read_json, write_json
@@ -143,8 +143,8 @@ def _prepare() -> None:
 def _write(job: _Job) -> None:
     """Write one image and its annotation; the annotation last, so that it vouches for both."""
     picture = draw_picture(job.catalogue, job.index, job.size)
-    shop = picture.annotation["source"] == "shop"
-    quality = jpeg_quality(job.catalogue.random(4, job.index), shop)
+    low, high = conditions(picture.annotation["source"]).jpeg
+    quality = int(job.catalogue.random(4, job.index).integers(low, high + 1))
     bgr = np.ascontiguousarray(picture.image[:, :, ::-1])
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done

@@ -122,7 +122,7 @@ def random_look(rng: np.random.Generator, category_id: int) -> Look:
         band=float(rng.uniform(0.025, 0.06)) if rng.random() < 0.2 else 0.0,
         side_stripe=float(rng.uniform(0.02, 0.04)) if rng.random() < 0.12 else 0.0,
         fold=float(rng.uniform(0.04, 0.1)),
-        outline=float(rng.uniform(0.15, 0.55)),
+        outline=float(rng.uniform(0.35, 0.75)),
     )
     if category_id in LOWERS:
         return replace(look, belt=bool(rng.random() < 0.35))

@@ -70,7 +70,11 @@ def _leg(pieces: Pieces, cut: Cut, side: int, crotch: int) -> Part:
         chain: list[int | str] = [0, f"hip{side}", 3, 4, 5, crotch]
         thigh = (HIPS - HIP[0]) * cut.ease
         wide = thigh + (cut.flare - 0.6) * 0.06
-        spots = {3: (0.03, thigh), 4: (cut.hem, wide), 5: (cut.hem + 0.01, -(wide - 0.02))}
+        spots = {
+            3: (0.03, thigh),
+            4: (cut.hem, wide),
+            5: (cut.hem + 0.01, -min(wide - 0.02, 0.082)),
+        }
     else:
         chain = [0, f"hip{side}", 3, 4, 5, 6, 7, crotch]
         knee = (cut.hem - _LEG_START) * _knee_fraction(pieces) + _LEG_START

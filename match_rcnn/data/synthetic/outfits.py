@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from match_rcnn.data.synthetic.conditions import conditions
 from match_rcnn.data.synthetic.cuts import DRESSES, LOWERS, TOPS
 from match_rcnn.data.synthetic.products import Catalogue, Model, Photo, random_model, slot
 from match_rcnn.data.synthetic.tailor import Garment
@@ -47,8 +48,7 @@ def dress(catalogue: Catalogue, photo: Photo, rng: np.random.Generator) -> Outfi
         style = product.companion_style
         garment = Garment(1, companion.category_id, companion.cut, companion.looks[0], style)
         outfit.slots[slot(companion.category_id)] = garment
-    # A shop shows its blouse without a jacket over it.
-    _complete(outfit, rng, outwear=0.1 if photo.source == "shop" else 0.28)
+    _complete(outfit, rng, outwear=conditions(photo.source).outwear)
     return outfit
 
 

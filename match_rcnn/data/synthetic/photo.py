@@ -4,56 +4,50 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from match_rcnn.data.synthetic.conditions import Conditions
 
-def expose(
-    image: npt.NDArray[np.float32], rng: np.random.Generator, shop: bool
-) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a drawn picture; shops photograph well."""
-    amount = 0.25 if shop else 1.0
+Image = npt.NDArray[np.float32]
+
+
+def expose(image: Image, rng: np.random.Generator, how: Conditions) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB photo of a drawn picture (RGB, 0 to 255)."""
     image = np.clip(image / np.float32(255), 0, 1)
-    gamma = float(np.exp(rng.normal(0, 0.25) * amount))
-    gain = float(np.exp(rng.normal(0.0 if shop else -0.05, 0.16) * amount))
-    cast = np.exp(rng.normal(0, 0.09, 3) * amount).astype(np.float32)
+    gamma = float(np.exp(rng.normal(0, 0.22) * how.light))
+    gain = float(np.exp(rng.normal(-0.04, 0.15) * how.light))
+    cast = np.exp(rng.normal(0, 0.09, 3) * how.light).astype(np.float32)
     image = np.power(image, np.float32(gamma)) * np.float32(gain) * cast
-    if not shop:
-        image = _unevenly_lit(image, rng)
-        image = _blurred(image, rng)
-    noise = rng.uniform(0.0, 0.01 if shop else 0.04)
-    image = image + rng.standard_normal(image.shape, np.float32) * np.float32(noise)
-    if not shop and rng.random() < 0.2:  # washed out
+    if how.uneven:
+        image = _unevenly_lit(image, rng, how)
+    image = _blurred(image, rng, how)
+    noise = np.float32(rng.uniform(0.0, how.noise))
+    image = image + rng.standard_normal(image.shape, np.float32) * noise
+    if rng.random() < how.faded:
         image = image * np.float32(0.7) + np.float32(rng.uniform(0.1, 0.25))
     return np.asarray(np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
-def jpeg_quality(rng: np.random.Generator, shop: bool) -> int:
-    """A JPEG quality."""
-    return int(rng.integers(88, 97) if shop else rng.integers(35, 92))
-
-
-def _unevenly_lit(
-    image: npt.NDArray[np.float32], rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def _unevenly_lit(image: Image, rng: np.random.Generator, how: Conditions) -> Image:
     height, width = image.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     along = (x / width - 0.5) * np.float32(np.cos(angle)) + (y / height - 0.5) * np.float32(
         np.sin(angle)
     )
-    light = 1 + np.float32(rng.uniform(0, 0.55)) * along
-    if rng.random() < 0.3:  # the shadow of something
+    light = 1 + np.float32(rng.uniform(0, how.uneven)) * along
+    if rng.random() < how.shadow:  # the shadow of something
         edge = np.float32(rng.uniform(-0.3, 0.3))
         shade = np.clip((along - edge) * np.float32(12), 0, 1)
         light = light * (1 - np.float32(rng.uniform(0.2, 0.5)) * shade)
     return np.asarray(image * light[..., None], np.float32)
 
 
-def _blurred(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _blurred(image: Image, rng: np.random.Generator, how: Conditions) -> Image:
     kind, unit = rng.random(), max(image.shape) / 256
-    if kind < 0.35:
-        sigma = rng.uniform(0.3, 1.3) * unit
+    if kind < how.blur:
+        sigma = rng.uniform(0.3, 1.1) * unit
         return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-    if kind < 0.5:
-        length = max(2, round(rng.uniform(2, 6) * unit))
+    if kind < how.blur + how.shake:
+        length = max(2, round(rng.uniform(2, 5) * unit))
         kernel = np.zeros((length, length), np.float32)
         angle = rng.uniform(0, np.pi)
         half = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2

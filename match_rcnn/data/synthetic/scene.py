@@ -14,6 +14,7 @@ from match_rcnn.data.synthetic.backgrounds import draw_background
 from match_rcnn.data.synthetic.body import Pose, random_pose
 from match_rcnn.data.synthetic.camera import Camera
 from match_rcnn.data.synthetic.canvas import Canvas
+from match_rcnn.data.synthetic.conditions import Conditions, conditions
 from match_rcnn.data.synthetic.curves import FloatArray
 from match_rcnn.data.synthetic.cuts import LOWERS
 from match_rcnn.data.synthetic.figure import Figure, draw_figure, random_person
@@ -27,8 +28,6 @@ from match_rcnn.data.synthetic.tailor import Garment, random_light
 #: (width, height) proportions and how common they are.
 _ASPECTS = ((3, 4), (2, 3), (1, 1), (4, 3), (9, 16))
 _ASPECT_SHARES = (0.5, 0.2, 0.16, 0.07, 0.07)
-#: Shares of the viewpoints 1 (not worn), 2 (frontal), 3 (side or back).
-_VIEWPOINTS = {"shop": (0.24, 0.64, 0.12), "user": (0.12, 0.62, 0.26)}
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,21 @@ def draw_picture(catalogue: Catalogue, index: int, size: int) -> Picture:
     annotation["source"] = photo.source
     annotation["pair_id"] = catalogue.product(photo.number).pair_id
     rng = catalogue.random(5, index)
-    return Picture(expose(stage.canvas.image, rng, photo.source == "shop"), annotation)
+    return Picture(expose(stage.canvas.image, rng, conditions(photo.source)), annotation)
 
 
 def draw_stage(catalogue: Catalogue, index: int, size: int) -> Stage:
     """Draw everything but the camera's own doing."""
     photo = catalogue.photo(index)
     rng = catalogue.random(0, index)
-    shop = photo.source == "shop"
+    how = conditions(photo.source)
     canvas = Canvas(*_image_size(rng, size))
-    viewpoint = int(rng.choice(3, p=_VIEWPOINTS[photo.source])) + 1
+    viewpoint = int(rng.choice(3, p=how.viewpoints)) + 1
     figures = _figures(catalogue, index, rng, canvas, viewpoint)
-    draw_background(canvas, rng, shop, flat=viewpoint == 1)
+    draw_background(canvas, rng, shop=photo.source == "shop", flat=viewpoint == 1)
     for figure in figures:
         draw_figure(canvas, figure)
-    _occlude(canvas, rng, figures, shop)
+    _occlude(canvas, rng, figures, how)
     return Stage(canvas, figures)
 
 
@@ -84,14 +83,14 @@ def _figures(
 ) -> list[Figure]:
     """The figures from back to front; the main garment is item 0."""
     photo = catalogue.photo(index)
-    shop = photo.source == "shop"
+    how = conditions(photo.source)
     outfit = dress(catalogue, photo, rng)
-    pose = random_pose(rng, viewpoint, 0.25 if shop else 1.0)
-    camera = _camera(rng, canvas, _extent(outfit, pose), shop, viewpoint)
+    pose = random_pose(rng, viewpoint, how.liveliness)
+    camera = _camera(rng, canvas, _extent(outfit, pose), how, viewpoint)
     if viewpoint == 1:
         return _laid_out(rng, outfit, pose, camera)
-    main = _figure(rng, outfit, pose, camera, shop)
-    alone = rng.random() >= (0.05 if shop else 0.2)
+    main = _figure(rng, outfit, pose, camera, plain=photo.source == "shop")
+    alone = rng.random() >= how.bystander
     if alone or len(outfit.slots) > 2:
         return [main]
     other = _bystander(rng, pose, camera, len(outfit.slots))
@@ -106,27 +105,26 @@ def _extent(outfit: Outfit, pose: Pose) -> FloatArray:
 
 
 def _camera(
-    rng: np.random.Generator, canvas: Canvas, extent: FloatArray, shop: bool, viewpoint: int
+    rng: np.random.Generator, canvas: Canvas, extent: FloatArray, how: Conditions, viewpoint: int
 ) -> Camera:
     """Frames the main garment: from afar, filling the picture, or cut by its edges."""
     height, width = canvas.size
     size = np.maximum(extent[1] - extent[0], 0.2)
     kind = rng.random()
-    far, zoom = (0.14, 0.16) if shop else (0.24, 0.3)
-    jitter = 0.05 if shop else 0.14
+    jitter = how.jitter
     centre = extent.mean(axis=0)
-    if kind < far:
-        share = rng.uniform(0.3, 0.5)
+    if kind < how.far:
+        share = rng.uniform(*how.far_range)
         jitter *= 1.5
-    elif kind < far + zoom:
-        share = rng.uniform(1.0, 1.3) if shop else rng.uniform(1.05, 1.65)
+    elif kind < how.far + how.zoom:
+        share = rng.uniform(*how.zoom_range)
         centre = centre + rng.uniform(-0.3, 0.3, 2) * size
     else:
-        share = rng.uniform(0.55, 0.92)
+        share = rng.uniform(*how.near_range)
     # By the geometric mean of both fits, so that long coats and wide skirts come out alike.
     fits = np.sort([width / size[0], height / size[1]])
     scale = share * (fits[0] ** 0.85 * fits[1] ** 0.15)
-    spread = {True: 0.03, False: 0.12}[shop] * (2.2 if viewpoint == 1 else 1.0)
+    spread = how.tilt * (2.2 if viewpoint == 1 else 1.0)
     target = np.array([width, height]) * (0.5 + rng.normal(0, jitter, 2).clip(-0.22, 0.22))
     angle = float(rng.normal(0, spread))
     return Camera(
@@ -192,13 +190,14 @@ def _lying(rng: np.random.Generator, garment: Garment, pose: Pose, camera: Camer
     return _figure(rng, outfit, pose, camera, plain=True)
 
 
-def _occlude(canvas: Canvas, rng: np.random.Generator, figures: list[Figure], shop: bool) -> None:
-    counts = (0.9, 0.1, 0.0) if shop else (0.42, 0.4, 0.18)
-    for _ in range(int(rng.choice(3, p=counts))):
+def _occlude(
+    canvas: Canvas, rng: np.random.Generator, figures: list[Figure], how: Conditions
+) -> None:
+    for _ in range(int(rng.choice(3, p=how.occluders))):
         figure = figures[int(rng.integers(len(figures)))]
         shapes = list(figure.shapes().values())
         shape = shapes[int(rng.integers(len(shapes)))]
         pixels = figure.camera.pixels(shape.landmarks)
         box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-        size = rng.uniform(0.4, 0.7) if shop else rng.uniform(0.7, 1.4)
+        size = rng.uniform(*how.occluder_size)
         draw_occluder(canvas, rng, box, figure.person.skin, float(size))

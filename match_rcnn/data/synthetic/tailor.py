@@ -10,6 +10,7 @@ from match_rcnn.data.synthetic.canvas import Canvas, Layer
 from match_rcnn.data.synthetic.curves import FloatArray, smooth_closed
 from match_rcnn.data.synthetic.cuts import LOWERS, Cut
 from match_rcnn.data.synthetic.looks import Look
+from match_rcnn.data.synthetic.rigs import RIGS
 from match_rcnn.data.synthetic.shapes import FRONT, Part, Shape
 
 _LINING = 0.55
@@ -181,11 +182,23 @@ class Tailor:
             self.canvas.stroke([line], 0.03 * self.camera.scale, look.collar)
         if look.belt:
             self._belt()
+        for side in (0, 1):
+            self._front_edge(side)
         if not self.shape.pose.back:
             self._buttons()
             for side in (-1, 1):
                 if look.pocket in (side, 2):
                     self._pocket(side)
+
+    def _front_edge(self, side: int) -> None:
+        """The facing along an open front."""
+        if f"front{side}" not in self.shape.parts:
+            return
+        front = RIGS[self.garment.category_id].front
+        if side:
+            front = tuple(RIGS[self.garment.category_id].mirror(index) for index in front)
+        line = self.camera.pixels(self.shape.landmarks[list(front)])
+        self.canvas.stroke([line], 0.018 * self.camera.scale, self.ink, opacity=0.8)
 
     def _belt(self) -> None:
         x = np.linspace(-1, 1, 5) * 0.16 * self.cut.ease

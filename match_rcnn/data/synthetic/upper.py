@@ -52,7 +52,7 @@ class UpperBuilder:
             self._put(rig.shoulder, side, cut.neck_width + 0.035, 0.02)
         elif rig.armpit is None:
             width = cut.neck_width + 0.03
-            self._put(rig.shoulder, side, max(cut.shoulder - 0.06, width + 0.03), 0.03)
+            self._put(rig.shoulder, side, max(cut.shoulder - 0.06, width + 0.05), 0.03)
         else:
             self._put(rig.shoulder, side, cut.shoulder, 0.05)
         self._put(rig.neck, side, width, top)

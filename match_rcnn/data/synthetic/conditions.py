@@ -1,0 +1,102 @@
+"""How shops and consumers photograph: every number that makes one harder than the other."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Shares are probabilities; the rest of the photos takes the ordinary case.
+
+    Attributes:
+        viewpoints: shares of viewpoint 1 (not worn), 2 (frontal), 3 (side or back).
+        liveliness: 0 stands still, 1 moves freely.
+        far, zoom: shares of photos taken from afar, and of those that cut the garment off.
+        far_range, near_range, zoom_range: extent of the main garment against the picture's.
+        jitter: displacement of the main garment from the middle, against the picture.
+        tilt: rotation of the camera, radians (standard deviation); laid garments turn more.
+        bystander: share with a second person.
+        outwear: share of outfits that get a jacket which the photo is not of.
+        occluders: shares of 0, 1, 2 things before the clothes.
+        occluder_size: their size against the usual one.
+        light: strength of exposure errors and colour casts.
+        uneven, shadow: strongest unevenness of the light; share with a cast shadow.
+        blur, shake: shares of unsharp and of shaken photos.
+        noise: strongest noise, of the full range.
+        faded: share of washed-out photos.
+        jpeg: lowest and highest quality.
+    """
+
+    viewpoints: tuple[float, float, float]
+    liveliness: float
+    far: float
+    zoom: float
+    far_range: tuple[float, float]
+    near_range: tuple[float, float]
+    zoom_range: tuple[float, float]
+    jitter: float
+    tilt: float
+    bystander: float
+    outwear: float
+    occluders: tuple[float, float, float]
+    occluder_size: tuple[float, float]
+    light: float
+    uneven: float
+    shadow: float
+    blur: float
+    shake: float
+    noise: float
+    faded: float
+    jpeg: tuple[int, int]
+
+
+SHOP = Conditions(
+    viewpoints=(0.24, 0.64, 0.12),
+    liveliness=0.25,
+    far=0.12,
+    zoom=0.12,
+    far_range=(0.32, 0.5),
+    near_range=(0.55, 0.9),
+    zoom_range=(1.0, 1.25),
+    jitter=0.05,
+    tilt=0.03,
+    bystander=0.05,
+    outwear=0.1,
+    occluders=(0.92, 0.08, 0.0),
+    occluder_size=(0.4, 0.7),
+    light=0.25,
+    uneven=0.0,
+    shadow=0.0,
+    blur=0.0,
+    shake=0.0,
+    noise=0.01,
+    faded=0.0,
+    jpeg=(88, 96),
+)
+USER = Conditions(
+    viewpoints=(0.12, 0.64, 0.24),
+    liveliness=0.8,
+    far=0.18,
+    zoom=0.22,
+    far_range=(0.34, 0.5),
+    near_range=(0.55, 0.9),
+    zoom_range=(1.05, 1.5),
+    jitter=0.1,
+    tilt=0.11,
+    bystander=0.16,
+    outwear=0.2,
+    occluders=(0.48, 0.4, 0.12),
+    occluder_size=(0.6, 1.25),
+    light=0.8,
+    uneven=0.5,
+    shadow=0.25,
+    blur=0.3,
+    shake=0.15,
+    noise=0.03,
+    faded=0.12,
+    jpeg=(40, 92),
+)
+
+
+def conditions(source: str) -> Conditions:
+    """The conditions of ``user`` or ``shop`` photos."""
+    return {"user": USER, "shop": SHOP}[source]
