@@ -235,8 +235,8 @@ def _stroke(layer: Array, tracks: list[Array], width: int) -> None:
 
 def _dashes(track: Array, pattern: Sequence[float], width: int) -> list[Array]:
     """Cut every piece of a track into (2, 2) dashes."""
-    # The round ends of a stroke reach half its width beyond.
-    on, period = max(pattern[0] - 1, 0) * width, sum(pattern) * width
+    # A stroke's round ends reach half its width beyond, its soft edge half a pixel more.
+    on, period = max(pattern[0] * width - width - 1, 0), sum(pattern) * width
     dashes = []
     for start, end in itertools.pairwise(track):
         length = float(np.linalg.norm(end - start))
