@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,8 @@ class Instances:
         Raises:
             IndexError: an int beyond the instances.
         """
-        if type(item) is int:
+        if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+            item = int(item)
             if not -len(self) <= item < len(self):
                 raise IndexError(f"index {item} is out of range for {len(self)} instances")
             # A slice, since an int would take the first dimension away from a tensor.

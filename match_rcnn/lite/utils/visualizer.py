@@ -96,21 +96,20 @@ class Visualizer(Painter):
         Keypoints may be of a different number in each instance.
         """
         annos = dic.get("annotations") or []
-        columns = {key: [a[key] for a in annos] for key in (annos[0] if annos else ())}
-        classes = columns.get("category_id")
-        boxes, keypoints = columns.get("bbox"), columns.get("keypoints")
-        if boxes is not None:
-            modes = columns["bbox_mode"]
+        classes = _column(annos, "category_id")
+        boxes, modes = _column(annos, "bbox"), _column(annos, "bbox_mode")
+        if boxes is not None and modes is not None:
             boxes = [
                 BoxMode.convert(list(map(float, box)), mode, BoxMode.XYXY_ABS)
                 for box, mode in zip(boxes, modes, strict=True)
             ]
+        keypoints = _column(annos, "keypoints", ())
         if keypoints is not None:
             keypoints = [np.asarray(k, dtype=np.float64).reshape(-1, 3) for k in keypoints]
         return self.overlay_instances(
             boxes=boxes,
-            labels=self._labels(classes, None, columns.get("iscrowd")),
-            masks=columns.get("segmentation"),
+            labels=self._labels(classes, None, _column(annos, "iscrowd", 0)),
+            masks=_column(annos, "segmentation", []),
             keypoints=keypoints,
             assigned_colors=self._class_colors(classes, True),
         )
@@ -143,10 +142,7 @@ class Visualizer(Painter):
         corners = self._convert_boxes(boxes)
         shapes = self._masks(masks)
         points = self._convert_keypoints(keypoints)
-        counts = {len(c) for c in (corners, shapes, points, labels) if c is not None}
-        if len(counts) > 1:
-            raise ValueError(f"expected as many boxes, masks, ... as labels, got {sorted(counts)}")
-        count = counts.pop() if counts else 0
+        count = _common_length(corners, shapes, points, labels)
         colors = assigned_colors or [random_color(rgb=True, maximum=1) for _ in range(count)]
         extents = corners
         if extents is None and shapes is not None:
@@ -272,6 +268,18 @@ class Visualizer(Painter):
             else GenericMask(m if isinstance(m, (dict, list)) else _numpy(m), height, width)
             for m in masks
         ]
+
+
+def _column(annos: Sequence[dict[str, Any]], key: str, default: Any = None) -> list[Any] | None:
+    """A key's values in all annotations; None if none of them has it."""
+    return [a.get(key, default) for a in annos] if any(key in a for a in annos) else None
+
+
+def _common_length(*columns: Any) -> int:
+    lengths = {len(column) for column in columns if column is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"expected as many boxes, masks, ... as labels, got {sorted(lengths)}")
+    return lengths.pop() if lengths else 0
 
 
 def _numpy(value: Any) -> Array:

@@ -1,6 +1,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,7 @@ def test_no_fields_no_length():
     [
         (0, [0]),
         (-1, [2]),
+        (np.int64(1), [1]),
         (slice(1, 3), [1, 2]),
         (torch.tensor([2, 0]), [2, 0]),
         (torch.tensor([True, False, True]), [0, 2]),

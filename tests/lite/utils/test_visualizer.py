@@ -188,6 +188,12 @@ class TestDatasetDict:
         assert drawn[55, 5]
         assert not drawn[5, 77]  # not labelled
 
+    def test_an_annotation_that_lacks_something(self):
+        bare = self.annotation()
+        del bare["segmentation"]
+        dic = {"annotations": [bare, self.annotation(iscrowd=1, keypoints=[60.5, 20.5, 2])]}
+        assert changed(Visualizer(image()).draw_dataset_dict(dic))[20, 60]
+
     @pytest.mark.parametrize("dic", [{}, {"annotations": []}])
     def test_nothing(self, dic):
         assert not changed(Visualizer(image()).draw_dataset_dict(dic)).any()
