@@ -92,17 +92,21 @@ def synchronize() -> None:
         dist.barrier()
 
 
+def _cpu_group() -> Any:
+    """All processes, over a backend that takes objects on the CPU."""
+    return _gloo_group() if dist.get_backend() == dist.Backend.NCCL else dist.group.WORLD
+
+
 @functools.lru_cache
 def _gloo_group() -> Any:
-    """All processes over gloo, for objects on the CPU."""
-    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
+    return dist.new_group(backend="gloo")
 
 
 def all_gather(data: Any, group: Any = None) -> list[Any]:
     """The ``data`` (picklable) of every process, by rank."""
     if get_world_size() == 1:
         return [data]
-    group = group or _gloo_group()
+    group = group or _cpu_group()
     world = dist.get_world_size(group)
     if world == 1:
         return [data]
@@ -115,7 +119,7 @@ def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
     """The ``data`` (picklable) of every process by rank, at rank ``dst``; ``[]`` elsewhere."""
     if get_world_size() == 1:
         return [data]
-    group = group or _gloo_group()
+    group = group or _cpu_group()
     world = dist.get_world_size(group)
     if world == 1:
         return [data]
