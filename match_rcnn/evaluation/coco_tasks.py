@@ -13,7 +13,7 @@ import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray
 from match_rcnn.evaluation.ground_truth import read_ground_truth
-from match_rcnn.evaluation.matching import THRESHOLDS, match, precision_recall
+from match_rcnn.evaluation.matching import THRESHOLDS, Curves, Matcher
 from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
 from match_rcnn.evaluation.results import read_detections
 from match_rcnn.evaluation.similarity import Similarities, compute_similarities
@@ -139,47 +139,57 @@ def evaluate_files(
 
 def evaluate(task: str, ground_truth: GroundTruth, detections: Detections) -> Scores:
     """Args: task: ``bbox``, ``segm`` or ``keypoints``, which ``detections`` must be of."""
-    return score(compute_similarities(task, ground_truth, detections))
+    return Scorer(compute_similarities(task, ground_truth, detections)).score()
 
 
-def score(
-    similarities: Similarities,
-    ignored: BoolArray | None = None,
-    images: BoolArray | None = None,
-    brief: bool = False,
-) -> Scores:
-    """Scores of everything or of a subset; the similarities are not computed again.
+class Scorer:
+    """Scores of everything and of any subset; similarities, and all that does not depend on the
+    subset, are computed once."""
 
-    Args:
-        ignored: (G,) more items that count neither as hit nor as miss, and whose detections count
-            neither as true nor as false; as items outside an area range.
-        images: (I,) only these images count, all if ``None``.
-        brief: AP, AP50 and AP75 only, without area ranges and recall; several times as fast.
-    """
-    task, truth = TASKS[similarities.task], similarities.ground_truth
-    if brief:
-        task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
-    base = truth.crowd if task.name != "keypoints" else truth.crowd | (truth.num_keypoints == 0)
-    base = base if ignored is None else base | ignored
-    parts = [_score_range(similarities, base, area, task.limits, images) for area in task.areas]
-    precision = np.stack([p for p, _ in parts], axis=3)
-    recall = np.stack([r for _, r in parts], axis=2)
-    return Scores(task, truth.category_names, precision, recall)
+    def __init__(self, similarities: Similarities) -> None:
+        self.similarities = similarities
+        self.matcher = Matcher(similarities)
 
+    def score(
+        self,
+        ignored: BoolArray | None = None,
+        images: BoolArray | None = None,
+        outside: BoolArray | None = None,
+        brief: bool = False,
+    ) -> Scores:
+        """
+        Args:
+            ignored: (G,) more items that count neither as hit nor as miss, and whose detections
+                count neither as true nor as false; as items outside an area range.
+            images: (I,) only these images count, all if ``None``.
+            outside: (D,) detections that count as nothing when they take no item, as detections
+                outside an area range; ``None``: none.
+            brief: AP, AP50 and AP75 only, without area ranges and recall.
+        """
+        task, truth = TASKS[self.similarities.task], self.similarities.ground_truth
+        if brief:
+            task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
+        base = truth.crowd if task.name != "keypoints" else truth.crowd | (truth.num_keypoints == 0)
+        base = base if ignored is None else base | ignored
+        parts = [self._range(area, task.limits, base, outside, images) for area in task.areas]
+        precision = np.stack([part.precision for part in parts], axis=3)
+        recall = np.stack([part.recall for part in parts], axis=2)
+        return Scores(task, truth.category_names, precision, recall)
 
-def _score_range(
-    similarities: Similarities,
-    ignored: BoolArray,
-    area: str,
-    limits: Sequence[int],
-    images: BoolArray | None,
-) -> tuple[FloatArray, FloatArray]:
-    truth, found = similarities.ground_truth, similarities.detections
-    low, high = _RANGES[area]
-    ignored = ignored | (truth.areas < low) | (truth.areas > high)
-    out_of_range = (found.areas < low) | (found.areas > high)
-    matches = match(similarities, ignored)
-    return precision_recall(truth, found, matches, ignored, out_of_range, limits, images)
+    def _range(
+        self,
+        area: str,
+        limits: Sequence[int],
+        ignored: BoolArray,
+        outside: BoolArray | None,
+        images: BoolArray | None,
+    ) -> Curves:
+        truth, found = self.similarities.ground_truth, self.similarities.detections
+        low, high = _RANGES[area]
+        ignored = ignored | (truth.areas < low) | (truth.areas > high)
+        out_of_range = (found.areas < low) | (found.areas > high)
+        out_of_range = out_of_range if outside is None else out_of_range | outside
+        return self.matcher.curves(ignored, out_of_range, limits, images)
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

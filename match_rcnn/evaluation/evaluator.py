@@ -17,7 +17,7 @@ from pycocotools import mask as mask_utils
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data import taxonomy
 from match_rcnn.evaluation import tables
-from match_rcnn.evaluation.coco_tasks import TASKS, Scores, score
+from match_rcnn.evaluation.coco_tasks import TASKS, Scorer, Scores
 from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.predictions import (
     Float32Array,
@@ -27,7 +27,7 @@ from match_rcnn.evaluation.predictions import (
 )
 from match_rcnn.evaluation.records import GroundTruth
 from match_rcnn.evaluation.similarity import Similarities, compute_similarities
-from match_rcnn.evaluation.subsets import subsets
+from match_rcnn.evaluation.subsets import score_subsets
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +171,12 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         return self._ground_truth
 
     def _metrics(self, similarities: Similarities) -> dict[str, float]:
-        scores = score(similarities)
+        scorer = Scorer(similarities)
+        scores = scorer.score()
         metrics = {k: _percent(v) for k, v in scores.stats.items() if k.startswith("AP")}
         metrics |= self._per_category(scores, similarities.ground_truth)
-        for subset in subsets(similarities.ground_truth) if self._by_subset else ():
-            part = score(similarities, subset.ignored, subset.images, brief=True)
-            metrics |= {f"{k}-{subset.name}": _percent(v) for k, v in part.stats.items()}
+        for name, part in (score_subsets(scorer) if self._by_subset else {}).items():
+            metrics |= {f"{k}-{name}": _percent(v) for k, v in part.stats.items()}
         return metrics
 
     def _per_category(self, scores: Scores, ground_truth: GroundTruth) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from match_rcnn.evaluation.matching import THRESHOLDS, match
+from match_rcnn.evaluation.matching import THRESHOLDS, Matcher
 from match_rcnn.evaluation.records import GroundTruth, ranked
 from match_rcnn.evaluation.similarity import Similarities
 
@@ -38,9 +38,11 @@ def similarities(values, crowd=None):
 def at(threshold, values, ignored=None, crowd=None):
     values = np.asarray(values, dtype=float)
     ignored = np.zeros(values.shape[1], bool) if ignored is None else np.array(ignored, bool)
-    matches = match(similarities(values, crowd), ignored)
-    assert matches.shape == (10, len(values))
-    return matches[int(np.argmin(np.abs(THRESHOLDS - threshold)))].tolist()
+    matcher = Matcher(similarities(values, crowd))
+    matches = matcher.match(ignored)[int(np.argmin(np.abs(THRESHOLDS - threshold)))]
+    taken = np.full(len(values), -1)
+    taken[matcher.candidates] = matches
+    return taken.tolist()
 
 
 def test_the_most_similar_free_item_in_the_order_of_scores():
@@ -75,5 +77,7 @@ def test_an_ignored_item_is_taken_once_a_crowd_again_and_again():
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
 def test_nothing_to_match(shape):
-    matches = match(similarities(np.zeros(shape)), np.zeros(shape[1], bool))
-    assert matches.tolist() == [[-1] * shape[0]] * 10
+    matcher = Matcher(similarities(np.zeros(shape)))
+    assert matcher.match(np.zeros(shape[1], bool)).shape == (10, 0)
+    curves = matcher.curves(np.zeros(shape[1], bool), np.zeros(shape[0], bool), [100])
+    assert set(curves.recall.ravel()) == ({0.0} if shape[1] else {-1.0})
