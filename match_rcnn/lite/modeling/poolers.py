@@ -132,11 +132,9 @@ class ROIPooler(nn.Module):
             self.canonical_box_size,
             self.canonical_level,
         )
+        output = x[0].new_empty((rois.shape[0], channels, *self.output_size))
         # A level without boxes is pooled too: it keeps every feature map in the graph.
-        order = [nonzero_tuple(levels == level)[0] for level in range(len(x))]
-        pooled = [
-            pooler(feature, rois[index])
-            for feature, pooler, index in zip(x, self.level_poolers, order, strict=True)
-        ]
-        by_level = torch.cat(pooled)
-        return torch.empty_like(by_level).index_copy_(0, torch.cat(order), by_level)
+        for level, (feature, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
+            index = nonzero_tuple(levels == level)[0]
+            output.index_copy_(0, index, pooler(feature, rois[index]).to(output.dtype))
+        return output

@@ -37,7 +37,8 @@ class _ResidualBlock(CNNBlockBase):
                 c2_msra_fill(conv)
 
     def _add_shortcut(self, x: Tensor, out: Tensor) -> Tensor:
-        return F.relu_(out + (x if self.shortcut is None else self.shortcut(x)))
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
 
 
 def _conv(in_channels: int, out_channels: int, size: int, norm: Norm, **kwargs: Any) -> Conv2d:

@@ -118,13 +118,14 @@ class ResNet(Backbone):
         if x.dim() != 4:
             raise ValueError(f"ResNet takes (N, C, H, W), got {tuple(x.shape)}")
         x = self.stem(x)
-        outputs = {"stem": x}
+        outputs = {"stem": x} if "stem" in self._out_features else {}
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             x = stage(x)
-            outputs[name] = x
-        if self.num_classes is not None:
+            if name in self._out_features:
+                outputs[name] = x
+        if "linear" in self._out_features:
             outputs["linear"] = self.linear(self.avgpool(x).flatten(1))
-        return {name: outputs[name] for name in outputs if name in self._out_features}
+        return outputs
 
     def freeze(self, freeze_at: int = 0) -> "ResNet":
         """Freeze the first parts: 1 is the stem, 2 also ``res2``, and so on.

@@ -140,7 +140,7 @@ class RPN(nn.Module):
         post_nms_topk: tuple[int, int],
         nms_thresh: float = 0.7,
         min_box_size: float = 0.0,
-        anchor_boundary_thresh: float = -1.0,
+        anchor_boundary_thresh: int = -1,
         loss_weight: float | dict[str, float] = 1.0,
         box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
