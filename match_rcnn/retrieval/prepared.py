@@ -30,7 +30,7 @@ class PairScore:
 
     def differences(self, queries: Tensor, items: Tensor) -> Tensor:
         """Scores as they are defined. Args: queries, items: (..., d), broadcast."""
-        difference = items.double() - queries.double()
+        difference = items.double().sub_(queries.double())
         # No matrix product: equal items must get equal scores, wherever they stand.
         return difference.square_().mul_(self._weight(difference)).sum(-1) + self.bias
 

@@ -17,7 +17,7 @@ from match_rcnn.retrieval.running_top import running_top, tile_columns
 Tensor = torch.Tensor
 
 # Entries of a block of float64 differences: what stays in a processor's cache, or fills a GPU.
-_BLOCK = {"cpu": 2**18, "cuda": 2**26}
+_BLOCK = {"cpu": 2**15, "cuda": 2**26}
 # Beyond it a float32 product may overflow, and the bound says nothing.
 _LARGEST = 1e36
 _TINY = 1e-37

@@ -19,7 +19,7 @@ _BLOCK = {"cpu": 2**22, "cuda": 2**27}
 _MAX_ROWS = {"cpu": 256, "cuda": 4096}
 _MAX_COLUMNS = {"cpu": 2**15, "cuda": 2**18}
 # Entries of which only the largest is looked at first.
-_GROUP = 32
+_GROUP = 16
 
 
 def block_rows(device: torch.device, num_queries: int) -> int:
@@ -80,7 +80,8 @@ def top_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rows, columns = block.shape
     groups = columns // _GROUP
     if groups < 2 * k:
-        return tuple(block.topk(k, dim=1))
+        best = block.topk(k, dim=1)
+        return best.values, best.indices
     # A group's entries lie `groups` columns apart: so maxima are of whole vectors at once.
     whole = groups * _GROUP
     maxima = block[:, :whole].view(rows, _GROUP, groups).amax(1)

@@ -22,7 +22,7 @@ import torch
 
 from match_rcnn.retrieval.prepared import PairScore, PreparedGallery, PreparedQueries
 from match_rcnn.retrieval.proven_top import proven_top_k
-from match_rcnn.retrieval.running_top import block_rows, tile_columns
+from match_rcnn.retrieval.running_top import tile_columns
 
 Tensor = torch.Tensor
 ArrayLike = Tensor | npt.NDArray[np.floating]
