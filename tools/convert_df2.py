@@ -3,7 +3,7 @@
 
 Reads ROOT/SPLIT/image and ROOT/SPLIT/annos. The output is, value for value, what DeepFashion2's
 official converter gives, with the keys that it drops. What is broken is left out and listed in
-FILE.problems.json.
+FILE.problems.json. --retrieval writes the ground truth of the retrieval task as well.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from match_rcnn.data.conversion import ON_ERROR, convert
+from match_rcnn.data.retrieval_truth import truth_paths
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,6 +27,13 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="keep each category's own landmarks only, not zeros for the other categories'; "
         "our loaders read both, COCO tools need the default",
+    )
+    parser.add_argument(
+        "--retrieval",
+        type=Path,
+        metavar="PREFIX",
+        help="also write PREFIX_query.json, the items of consumer photos, and PREFIX_gallery.json, "
+        "those of shop photos: the official ground truth of the retrieval task",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: by cores and images)"
@@ -51,6 +59,7 @@ def main() -> int:
             compact=args.compact,
             workers=args.workers,
             on_error=args.on_error,
+            retrieval=args.retrieval,
             progress=True,
         )
     except (ValueError, OSError) as error:
@@ -60,6 +69,8 @@ def main() -> int:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
     print(f"{args.output}: {report.summary()}")
+    if args.retrieval:
+        print("retrieval:", *truth_paths(args.retrieval).values())
     if report.problems:
         print(f"everything that was left out: {args.output}.problems.json")
     return 0

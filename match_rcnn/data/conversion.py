@@ -7,7 +7,7 @@ numbers the annotations and writes them, in file order, with a bounded number of
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from match_rcnn.data.problems import (
     ProblemReport,
     Reason,
 )
+from match_rcnn.data.retrieval_truth import RetrievalTruthWriter, encode_item, kind_of
 from match_rcnn.utils.files import atomic_write, write_json
 from match_rcnn.utils.parallel import available_cores, ordered_map
 
@@ -51,20 +52,23 @@ class ConversionError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Where a split lies, and in which form its annotations are wanted."""
+    """Where a split lies, and in which forms its annotations are wanted."""
 
     root: str
     name: str
     compact: bool
+    retrieval: bool = False
 
 
 @dataclass
 class Chunk:
-    """What a worker makes of a few images: encoded JSON in order, and what it found."""
+    """What a worker makes of a few images: encoded JSON in order, that of the retrieval task by
+    kind, and what it found."""
 
     size: int
     images: list[bytes] = field(default_factory=list)
     annotations: list[bytes] = field(default_factory=list)
+    retrieval: dict[str, list[bytes]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     kept: Counter[Reason] = field(default_factory=Counter)
 
@@ -77,6 +81,7 @@ def convert(
     compact: bool = False,
     workers: int | None = None,
     on_error: str = "report",
+    retrieval: str | Path | None = None,
     progress: bool = False,
 ) -> ProblemReport:
     """Convert ``root/split/{image,annos}`` into the COCO file ``output``.
@@ -88,6 +93,8 @@ def convert(
         compact: keep the category's landmarks only, see :mod:`match_rcnn.data.coco`.
         workers: processes; None takes one for each free core where there is enough to do.
         on_error: ``"report"`` leaves broken items and images out, ``"fail"`` ends at the first.
+        retrieval: also write ``<retrieval>_query.json`` and ``<retrieval>_gallery.json``, the
+            retrieval task's ground truth (:mod:`match_rcnn.data.retrieval_truth`).
         progress: show a bar on the standard error stream.
 
     Raises:
@@ -103,16 +110,21 @@ def convert(
     members = SplitMembers(Path(root), split)
     report = ProblemReport()
     _note(report, members.problems, Counter(), on_error)
-    job = partial(_convert_chunk, Split(str(root), split, compact), members)
+    wanted = Split(str(root), split, compact, retrieval is not None)
+    job = partial(_convert_chunk, wanted, members)
     with (
         ordered_map(job, members.num_chunks, workers or _default_workers(len(members))) as chunks,
         atomic_write(output) as file,
+        RetrievalTruthWriter(retrieval) if retrieval is not None else nullcontext() as truth,
         _bar(split, len(members), progress) as advance,
     ):
         with CocoWriter(file, compact, output.parent) as writer:
             for chunk in chunks:
                 _note(report, chunk.problems, chunk.kept, on_error)
                 writer.write(chunk.images, chunk.annotations)
+                for kind, entries in chunk.retrieval.items():
+                    assert truth is not None
+                    truth.write(kind, entries)
                 advance(chunk.size)
         report.images, report.items = writer.num_images, writer.num_annotations
         write_json(f"{output}.problems.json", report.to_json())
@@ -189,6 +201,10 @@ def _convert_image(split: Split, member: Member, chunk: Chunk) -> None:
     for item in annotation.items:
         record = annotation_record(image_id, annotation, item)
         chunk.annotations.append(encode_annotation(record, item.category, split.compact))
+        kind = kind_of(annotation) if split.retrieval else None
+        if kind is not None:
+            entry = encode_item(kind, image_id, annotation, item)
+            chunk.retrieval.setdefault(kind, []).append(entry)
     chunk.problems.extend(annotation.problems)
     chunk.kept.update(annotation.kept)
 
