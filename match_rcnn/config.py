@@ -15,6 +15,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
 
+    # Hold maps as channels-last in memory: the same sums, in another order, on faster kernels.
+    cfg.MODEL.CHANNELS_LAST = False
+
     # The match network (PAPER: section 4.2); it needs the streams whose features it takes.
     cfg.MODEL.MATCH_ON = False
     cfg.MODEL.ROI_MATCH_HEAD = CfgNode()

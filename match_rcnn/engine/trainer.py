@@ -30,6 +30,13 @@ class MatchRCNNTrainer(DefaultTrainer):
     """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
+        model: torch.nn.Module = super().build_model(cfg)
+        if cfg.MODEL.CHANNELS_LAST:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
         """``SOLVER.OPTIMIZER`` over the host's parameter groups."""
         groups = get_default_optimizer_params(
