@@ -3,7 +3,7 @@
 - ``ground_truth``, ``results``: files to compact arrays; result files written in a stream.
 - ``similarity``, ``oks``, ``rle``: how much each detection overlaps each item, computed once.
 - ``matching``, ``coco_tasks``, ``subsets``: from similarities to COCO's numbers, for everything
-  or for some images or items.
+  or for some images or items; ``views``: all of it for one task.
 - ``evaluator``: the host's evaluator over all of it; ``tables``: its tables.
 """
 

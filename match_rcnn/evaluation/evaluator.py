@@ -17,7 +17,7 @@ from pycocotools import mask as mask_utils
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data import taxonomy
 from match_rcnn.evaluation import tables
-from match_rcnn.evaluation.coco_tasks import TASKS, Scorer, Scores
+from match_rcnn.evaluation.coco_tasks import TASKS, Scores
 from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.predictions import (
     Float32Array,
@@ -26,8 +26,7 @@ from match_rcnn.evaluation.predictions import (
     write_predictions,
 )
 from match_rcnn.evaluation.records import GroundTruth
-from match_rcnn.evaluation.similarity import Similarities, compute_similarities
-from match_rcnn.evaluation.subsets import score_subsets
+from match_rcnn.evaluation.views import View, score_views, truths
 
 logger = logging.getLogger(__name__)
 
@@ -149,11 +148,10 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             logger.info("no annotations: nothing is scored")
             return results
         for task in self._tasks:
-            views = _views(task, truth)
-            # The first view has the most items without labels, which ask for more of a detection.
-            found = to_detections(task, predictions, views[0][1], TASKS[task].limits[-1])
-            for name, view in views:
-                results[name] = self._metrics(compute_similarities(task, view, found))
+            first = next(iter(truths(task, truth).values()))
+            found = to_detections(task, predictions, first, TASKS[task].limits[-1])
+            for name, view in score_views(task, truth, found, self._by_subset).items():
+                results[name] = self._metrics(view, truth)
         _log_tables(results)
         return results
 
@@ -170,12 +168,10 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             self._ground_truth = read_ground_truth(json_file, self._tasks)
         return self._ground_truth
 
-    def _metrics(self, similarities: Similarities) -> dict[str, float]:
-        scorer = Scorer(similarities)
-        scores = scorer.score()
-        metrics = {k: _percent(v) for k, v in scores.stats.items() if k.startswith("AP")}
-        metrics |= self._per_category(scores, similarities.ground_truth)
-        for name, part in (score_subsets(scorer) if self._by_subset else {}).items():
+    def _metrics(self, view: View, ground_truth: GroundTruth) -> dict[str, float]:
+        metrics = {k: _percent(v) for k, v in view.whole.stats.items() if k.startswith("AP")}
+        metrics |= self._per_category(view.whole, ground_truth)
+        for name, part in view.subsets.items():
             metrics |= {f"{k}-{name}": _percent(v) for k, v in part.stats.items()}
         return metrics
 
@@ -189,12 +185,6 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             shown = known[place] if place < len(known) else name
             metrics[f"AP-{shown}"] = _percent(values["AP"])
         return metrics
-
-
-def _views(task: str, truth: GroundTruth) -> list[tuple[str, GroundTruth]]:
-    if task != "keypoints":
-        return [(task, truth)]
-    return [("keypoints_visible", truth.visible_only()), ("keypoints", truth)]
 
 
 def _encode(instances: Instances) -> list[bytes]:

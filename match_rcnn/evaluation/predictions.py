@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as mask_utils
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.records import Detections, GroundTruth, LandmarkBuilder, ranked
@@ -17,14 +18,13 @@ from match_rcnn.evaluation.results import (
     BOX_DIGITS,
     LANDMARK_DIGITS,
     box_entry,
-    landmark_area,
+    landmark_areas,
     landmark_entry,
     mask_entry,
     rounded,
     wide_groups,
     write_results,
 )
-from match_rcnn.evaluation.rle import rle_areas
 
 #: Names of the result files by task.
 FILE_NAMES: Mapping[str, str] = {
@@ -33,6 +33,7 @@ FILE_NAMES: Mapping[str, str] = {
     "keypoints": "keypoints_results.json",
 }
 _PROBABILITY_DIGITS = 4
+_CHUNK = 256  # images at a time
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -146,10 +147,14 @@ def _masks(
     image: IntArray,
     category: IntArray,
 ) -> dict[str, Any]:
+    # They come from pycocotools' own encoder: nothing to check, as there is in a file.
+    areas = [
+        mask_utils.area([{"size": p.size, "counts": counts} for counts in p.masks])
+        for p in predictions
+        if p.masks
+    ]
     masks = [counts for p in predictions for counts in p.masks or []]
-    pixels = [p.size[0] * p.size[1] for p in predictions for _ in p.masks or []]
-    areas = rle_areas(masks, np.array(pixels, dtype=np.int64))
-    return {"masks": masks, "areas": areas.astype(np.float64)}
+    return {"masks": masks, "areas": _join(areas).astype(np.float64)}
 
 
 def _landmarks(
@@ -162,13 +167,20 @@ def _landmarks(
     needed = np.isin(groups, ground_truth.groups)
     wide = np.isin(groups, wide_groups(ground_truth))
     builder = LandmarkBuilder(columns=2)
-    areas = np.zeros(len(groups))
+    areas = []
     category_ids = ground_truth.category_ids[category].tolist()
-    points = (_round_landmarks(points) for p in predictions for points in p.landmarks or [])
-    for index, own in enumerate(points):
-        areas[index] = landmark_area(own)
-        if needed[index]:
-            builder.add(category_ids[index], own, bool(wide[index]))
-        else:
-            builder.skip()
-    return {"landmarks": builder.build(), "areas": areas}
+    detections = zip(category_ids, needed.tolist(), wide.tolist(), strict=True)
+    for start in range(0, len(predictions), _CHUNK):
+        points = [own for p in predictions[start : start + _CHUNK] for own in p.landmarks or []]
+        if not points:
+            continue
+        numbers = np.array([len(own) for own in points])
+        joined = _round_landmarks(np.concatenate(points))
+        areas.append(landmark_areas(joined, numbers))
+        for own in np.split(joined, np.cumsum(numbers)[:-1]):
+            category_id, is_needed, is_wide = next(detections)
+            if is_needed:
+                builder.add(category_id, own, is_wide)
+            else:
+                builder.skip()
+    return {"landmarks": builder.build(), "areas": _join(areas)}

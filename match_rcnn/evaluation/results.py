@@ -132,18 +132,20 @@ class _Reader:
     def _add_landmarks(self, entries: Entries, image: IntArray, groups: IntArray) -> FloatArray:
         needed, wide = np.isin(groups, self.groups), np.isin(groups, self.wide_groups)
         category_ids = entries.integers("category_id").tolist()
-        areas = np.zeros(len(groups))
+        parsed = []
         for index, numbers in enumerate(entries.column("keypoints")):
             try:
                 points = parse_keypoints(category_ids[index], numbers)
             except ValueError as error:
                 raise entries.error(index, str(error)) from error
-            areas[index] = landmark_area(points)
+            parsed.append(points)
             if needed[index]:
                 self.landmarks.add(category_ids[index], points, bool(wide[index]))
             else:
                 self.landmarks.skip()
-        return areas
+        if not parsed:
+            return np.zeros(0)
+        return landmark_areas(np.concatenate(parsed), np.array([len(p) for p in parsed]))
 
     def build(self, limit: int) -> Detections:
         if not self.columns:
@@ -169,14 +171,24 @@ def wide_groups(ground_truth: GroundTruth) -> IntArray:
     return np.unique(ground_truth.groups[ground_truth.labelled() == 0])
 
 
-def landmark_area(points: FloatArray) -> float:
-    """The area that pycocotools gives a landmark result without a box: of the box around all 294
-    points, the zeros outside the category among them. Args: points: (n, 3) or (294, 3)."""
-    xy = points[:, :2]
-    low, high = xy.min(0), xy.max(0)
-    if len(points) < taxonomy.NUM_LANDMARKS:
-        low, high = np.minimum(low, 0), np.maximum(high, 0)
-    return float((high[0] - low[0]) * (high[1] - low[1]))
+def landmark_areas(points: FloatArray, numbers: IntArray) -> FloatArray:
+    """(N,) the area that pycocotools gives a landmark result without a box: of the box around all
+    294 points, the zeros outside the category among them.
+
+    Args:
+        points: (sum of numbers, 2 or 3) x, y of N detections one after the other.
+        numbers: (N,) of points, those of a category or all 294.
+    """
+    first = np.cumsum(numbers) - numbers
+    low = np.minimum.reduceat(points[:, :2], first)
+    high = np.maximum.reduceat(points[:, :2], first)
+    compact = (numbers < taxonomy.NUM_LANDMARKS)[:, None]
+    low, high = (
+        np.where(compact, np.minimum(low, 0), low),
+        np.where(compact, np.maximum(high, 0), high),
+    )
+    areas: FloatArray = (high - low).prod(1)
+    return areas
 
 
 def write_results(path: str | Path, entries: Iterable[bytes]) -> None:

@@ -7,7 +7,7 @@ from match_rcnn.data import taxonomy
 from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.results import (
     box_entry,
-    landmark_area,
+    landmark_areas,
     landmark_entry,
     mask_entry,
     read_detections,
@@ -74,16 +74,14 @@ def test_landmarks_are_held_where_an_item_may_match(read):
     assert found.areas.tolist() == [12, 12, 12]  # from (0, 0), where the other channels are
 
 
-@pytest.mark.parametrize(
-    ("points", "area"),
-    [
-        (np.array([[3.0, 4, 1], [5, 7, 1]]), 35),  # compact: zero belongs to the box
-        (np.array([[-3.0, 4, 1], [5, 7, 1]]), 56),
-        (np.array([[3.0, 4, 1], [5, 7, 1]] * 147), 6),  # all 294 channels are filled
-    ],
-)
-def test_landmark_area(points, area):
-    assert landmark_area(points) == area
+def test_landmark_areas():
+    parts = [
+        np.array([[3.0, 4, 1], [5, 7, 1]]),  # compact: zero belongs to the box
+        np.array([[3.0, 4, 1], [5, 7, 1]] * 147),  # all 294 channels are filled
+        np.array([[-3.0, 4, 1], [5, 7, 1]]),
+    ]
+    areas = landmark_areas(np.concatenate(parts), np.array([len(part) for part in parts]))
+    assert areas.tolist() == [35, 6, 56]
 
 
 def written(tmp_path, entries):
