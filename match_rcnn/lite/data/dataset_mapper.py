@@ -51,7 +51,7 @@ class DatasetMapper:
         recompute_boxes: bool = False,
     ) -> None:
         if recompute_boxes:
-            assert use_instance_mask, "recompute_boxes requires instance masks"
+            assert use_instance_mask, "boxes can only be made anew where masks are kept"
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -62,9 +62,7 @@ class DatasetMapper:
         self.proposal_topk = precomputed_proposal_topk
         self.recompute_boxes = recompute_boxes
         mode = "training" if is_train else "inference"
-        logging.getLogger(__name__).info(
-            "[DatasetMapper] Augmentations used in %s: %s", mode, self.augmentations
-        )
+        logging.getLogger(__name__).info("augmentations in %s: %s", mode, self.augmentations)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:

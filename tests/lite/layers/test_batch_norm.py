@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from match_rcnn.lite.layers import (
     CNNBlockBase,
     Conv2d,
-    DepthwiseSeparableConv2d,
     FrozenBatchNorm2d,
     NaiveSyncBatchNorm,
     get_norm,
@@ -184,10 +183,3 @@ class TestBlocks:
         assert block.freeze() is block
         assert isinstance(block.conv.norm, FrozenBatchNorm2d)
         assert not any(p.requires_grad for p in block.parameters())
-
-    def test_depthwise_separable(self):
-        conv = DepthwiseSeparableConv2d(4, 8, norm1="BN", activation1=F.relu, norm2="BN")
-        assert conv(torch.rand(2, 4, 6, 6)).shape == (2, 8, 6, 6)
-        assert conv.depthwise.weight.shape == (4, 1, 3, 3)
-        assert conv.depthwise.bias is None
-        assert conv.pointwise.weight.shape == (8, 4, 1, 1)
