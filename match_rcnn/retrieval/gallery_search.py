@@ -1,0 +1,127 @@
+"""Exact search of a gallery's snapshot, of all items or of some.
+
+Shapes: ``N`` rows of the snapshot, ``Q`` queries, ``d`` the vector's length, ``k`` results.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from match_rcnn.retrieval.gallery_items import BoolArray, FloatArray, GalleryItem, IntArray
+from match_rcnn.retrieval.gallery_storage import Snapshot
+from match_rcnn.retrieval.prepared import PairScore, PreparedGallery
+from match_rcnn.retrieval.scoring import MatchScorer
+
+Predicate = Callable[[GalleryItem], bool]
+#: (Q, k) float64 scores, falling, and (Q, k) rows of the snapshot.
+Found = tuple[npt.NDArray[np.float64], IntArray]
+
+# Rows that are read from the disk and scored at once where the whole is not kept in memory.
+_BLOCK = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The items that a search may return.
+
+    Attributes:
+        mask: (N,) which rows.
+        key: equal for equal selections of a snapshot; None where there is no telling.
+    """
+
+    mask: BoolArray
+    key: tuple[int, ...] | None
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+
+def select(
+    snapshot: Snapshot, categories: tuple[int, ...] | None, where: Predicate | None
+) -> Selection:
+    """The items that are there, of one of the categories, and of which ``where`` is true."""
+    mask = snapshot.alive
+    if categories is not None:
+        mask = mask & np.isin(snapshot.categories, categories)
+    if where is None:
+        return Selection(mask, categories or ())
+    mask = mask.copy()
+    for row in np.flatnonzero(mask).tolist():
+        mask[row] = bool(where(snapshot.item(row)))
+    return Selection(mask, None)
+
+
+class ExactSearch:
+    """The best items by :class:`MatchScorer`, in memory where they fit.
+
+    Args:
+        cache_bytes: how much may be kept in memory between searches; selections that need more are
+            read from the disk, block by block, in every search.
+    """
+
+    def __init__(self, snapshot: Snapshot, scorer: MatchScorer, cache_bytes: int) -> None:
+        self.snapshot = snapshot
+        self.scorer = scorer
+        self._free = cache_bytes
+        self._cache: OrderedDict[tuple[int, ...], tuple[IntArray, PreparedGallery]] = OrderedDict()
+
+    def top_k(self, queries: FloatArray, k: int, selection: Selection) -> Found:
+        """The best ``k`` of the selection, all of it if it has fewer; ties by row."""
+        found: Found = (np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64))
+        for rows, items in self._prepared(selection):
+            scores, indices = self.scorer.top_k(queries, items, k)
+            found = merge(found, (scores.numpy(), rows[indices.numpy()]), k)
+        return found
+
+    def _prepared(self, selection: Selection) -> Iterator[tuple[IntArray, PreparedGallery]]:
+        key = selection.key
+        if key is not None and key in self._cache:
+            self._cache.move_to_end(key)
+            yield self._cache[key]
+            return
+        rows = np.flatnonzero(selection.mask)
+        if not len(rows):
+            return
+        if key is not None and self._make_room(self._size(rows)):
+            items = self.scorer.prepare(self.snapshot.vectors(rows), keep=True)
+            self._cache[key] = rows, items
+            self._free -= self._size(rows)
+            yield rows, items
+            return
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            yield block, self.scorer.prepare(self.snapshot.vectors(block))
+
+    def _make_room(self, size: int) -> bool:
+        if size > self._free + sum(self._size(rows) for rows, _ in self._cache.values()):
+            return False
+        while size > self._free:
+            _, (rows, _) = self._cache.popitem(last=False)
+            self._free += self._size(rows)
+        return True
+
+    def _size(self, rows: IntArray) -> int:
+        # The vectors, and what MatchScorer.prepare makes of them.
+        return len(rows) * 4 * (2 * self.scorer.dim + 1)
+
+
+def score_rows(
+    snapshot: Snapshot, scorer: MatchScorer, query: FloatArray, rows: IntArray
+) -> npt.NDArray[np.float64]:
+    """(m,) exact scores of one query, (d,), with some rows."""
+    score = PairScore(scorer.weight, scorer.bias)
+    vectors = torch.from_numpy(snapshot.vectors(rows))
+    return score.differences(torch.from_numpy(query)[None], vectors).numpy()
+
+
+def merge(left: Found, right: Found, k: int) -> Found:
+    """The best ``k`` of two results for the same queries; of equal scores the left one's first."""
+    scores = np.concatenate([left[0], right[0]], axis=1)
+    rows = np.concatenate([left[1], right[1]], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
