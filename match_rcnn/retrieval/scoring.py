@@ -14,6 +14,8 @@ product only proposes what :mod:`match_rcnn.retrieval.proven_top` decides and pr
 Shapes: ``Q`` queries, ``G`` gallery items, ``d`` the embedding's length, ``k`` results of a query.
 """
 
+import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -57,10 +59,10 @@ class MatchScorer:
             weight: (d,) w.
             bias: b.
         """
-        w = _tensor(weight).detach().double().cpu()
-        if w.dim() != 1 or not torch.isfinite(w).all() or not np.isfinite(float(bias)):
+        w, b = _tensor(weight).detach().double().cpu(), float(torch.as_tensor(bias).detach())
+        if w.dim() != 1 or not torch.isfinite(w).all() or not math.isfinite(b):
             raise ValueError(f"expected (d,) finite weights and a bias, got {tuple(w.shape)}")
-        self._score = PairScore(w, float(bias))
+        self._score = PairScore(w, b)
 
     @classmethod
     def from_classifier(cls, classifier: torch.nn.Linear, similar: int = 1) -> "MatchScorer":
@@ -192,7 +194,11 @@ class MatchScorer:
 
 
 def _tensor(values: ArrayLike) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
+    if isinstance(values, Tensor):
+        return values
+    with warnings.catch_warnings():  # of arrays that are read-only; they are only read
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.asarray(values))
 
 
 def _moved(rows: Tensor, center: Tensor | None) -> Tensor:
