@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from ..utils import comm
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+# Seconds that a process leaves to the one that failed before it.
+PATIENCE = 60
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +70,10 @@ def _spawn(processes: int, *args: Any) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         raise ValueError(f"{processes} processes were asked for, but there are {gpus} GPUs")
+    failed = mp.get_context("spawn").Event()
     # Not daemons: data loaders start processes of their own.
     mp.start_processes(
-        _worker, (processes, *args), nprocs=processes, daemon=False, start_method="spawn"
+        _worker, (failed, processes, *args), nprocs=processes, daemon=False, start_method="spawn"
     )
 
 
@@ -86,7 +90,20 @@ def _meeting_point(dist_url: str | None, num_machines: int) -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def _worker(
+def _worker(local_rank: int, failed: Any, *args: Any) -> None:
+    """A spawned process; ``failed`` is set by the first one that fails."""
+    try:
+        _work(local_rank, *args)
+    except (Exception, SystemExit):
+        if failed.is_set():
+            # Ours only follows from the first error, such as a lost connection. The parent
+            # raises the error of the process that ends first, and ends this one then.
+            time.sleep(PATIENCE)
+        failed.set()
+        raise
+
+
+def _work(
     local_rank: int,
     local_size: int,
     main_func: Callable[..., Any],
@@ -96,7 +113,6 @@ def _worker(
     dist_url: str,
     timeout: timedelta,
 ) -> None:
-    """A spawned process."""
     _init_group(
         local_rank,
         init_method=dist_url,
@@ -110,7 +126,7 @@ def _worker(
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
     comm.synchronize()
     main_func(*args)
-    # Not after an error, see above.
+    # Not after an error: others may wait in an operation that will never end.
     dist.destroy_process_group()
 
 
@@ -127,7 +143,7 @@ def _run_under_torchrun(
     try:
         main_func(*args)
     except BaseException:
-        # Others may wait in an operation that will never end; leaving must not wait too.
+        # As in _work: the end of this process must not wait for the others.
         atexit.unregister(dist.destroy_process_group)
         raise
 

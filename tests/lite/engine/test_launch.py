@@ -12,11 +12,11 @@ from match_rcnn.lite.utils import comm
 
 # What every process runs. A file of its own, since spawned processes import it by name.
 WORKER = '''
-import itertools, json, os, sys
+import atexit, json, sys, time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import distributed as dist, nn
 
 from match_rcnn.lite.engine import SimpleTrainer, create_ddp_model, launch
 from match_rcnn.lite.utils import comm
@@ -60,6 +60,10 @@ def work(folder, fail=False):
     Path(folder, f"{world}-{rank}.json").write_text(json.dumps(found))
     comm.synchronize()
     if fail and rank == 1:
+        # Its connections close (last in, first out) well before this process ends: the error
+        # that this causes in the other one must not be taken for the first.
+        atexit.register(time.sleep, 1)
+        atexit.register(dist.destroy_process_group)
         raise KeyError("process one gave up")
     comm.synchronize()
 
