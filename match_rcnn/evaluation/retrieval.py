@@ -218,7 +218,14 @@ def _first_hits(
     hits = np.zeros(images.shape, dtype=bool)
     hits.reshape(-1)[entry[right]] = True
     hits &= np.arange(length) < retrieved.lengths[detections, None]
-    return np.where(hits.any(1), hits.argmax(1), -1) if length else np.full(len(items), -1)
+    return first_places(hits)
+
+
+def first_places(hits: BoolArray) -> IntArray:
+    """(Q,) the first place of each row of (Q, T) that is true, -1: none."""
+    if not hits.shape[1]:
+        return np.full(len(hits), -1, dtype=np.int64)
+    return np.where(hits.any(1), hits.argmax(1), -1)
 
 
 def join(known: IntArray, asked: IntArray) -> tuple[IntArray, IntArray]:

@@ -16,7 +16,7 @@ import torch
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.records import BoolArray
-from match_rcnn.evaluation.retrieval import LIST_LENGTH, RetrievalScores, Retrieved
+from match_rcnn.evaluation.retrieval import LIST_LENGTH, RetrievalScores, Retrieved, first_places
 from match_rcnn.retrieval.scoring import ArrayLike, MatchScorer
 
 #: The label of an item that takes part in no pair.
@@ -106,10 +106,7 @@ def score_embeddings(
     items = np.flatnonzero(query_labels != NO_PRODUCT)
     indices = scorer.top_k(queries[items], gallery, LIST_LENGTH).indices.cpu().numpy()
     right = gallery_labels[indices] == query_labels[items, None]
-    places = np.full(len(items), -1, dtype=np.int64)
-    found = right.any(1)
-    places[found] = right[found].argmax(1)
-    return _by_label(items, places, query_labels, gallery_labels)
+    return _by_label(items, first_places(right), query_labels, gallery_labels)
 
 
 def score_similarities(

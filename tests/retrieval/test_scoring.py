@@ -26,9 +26,8 @@ def test_a_score_by_hand():
 
 def test_it_is_the_match_network():
     classifier = PairClassifier(8)
-    torch.nn.init.normal_(classifier.fc.weight)
-    torch.nn.init.normal_(classifier.fc.bias)
-    queries, gallery = random(0, (3, 8), (5, 8))
+    weight, bias, queries, gallery = random(0, (2, 8), 2, (3, 8), (5, 8))
+    classifier.load_state_dict({"fc.weight": 0.1 * weight, "fc.bias": bias})
     logits = classifier(queries, gallery).detach()
     expected = logits[..., 1] - logits[..., 0]
     for scorer in (
