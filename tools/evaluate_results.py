@@ -1,15 +1,22 @@
 #!/usr/bin/env python
-"""Score a result file in the official DeepFashion2 format against COCO-form ground truth.
+"""Score a result file in the official DeepFashion2 format.
 
-The numbers are those of the official evaluator (pycocotools with DeepFashion2's sigmas). Ground
-truth and landmark results may be dense (294 landmarks an item) or compact (the category's own).
+bbox, segm, keypoints: against COCO-form ground truth. The numbers are those of the official
+evaluator (pycocotools with DeepFashion2's sigmas). Ground truth and landmark results may be dense
+(294 landmarks an item) or compact (the category's own).
+
+retrieval: against query and gallery ground truth (convert_df2.py --retrieval writes them). The
+numbers are those of the official script.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from match_rcnn.evaluation.coco_tasks import TASKS, evaluate_files, to_json
+from match_rcnn.evaluation.retrieval import retrieval_table
+from match_rcnn.evaluation.retrieval_files import evaluate_retrieval_files
 from match_rcnn.evaluation.tables import scores_table
 from match_rcnn.utils.files import write_json
 
@@ -18,36 +25,59 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", choices=list(TASKS), required=True)
-    parser.add_argument("--ground-truth", type=Path, required=True, metavar="GT")
+    parser.add_argument("--task", choices=[*TASKS, "retrieval"], required=True)
+    parser.add_argument("--ground-truth", type=Path, metavar="GT", help="all but retrieval")
+    parser.add_argument("--query-gt", type=Path, metavar="Q", help="retrieval")
+    parser.add_argument("--gallery-gt", type=Path, metavar="G", help="retrieval")
     parser.add_argument("--results", type=Path, required=True, metavar="DT")
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="OUT",
-        help="JSON: stats (COCO's 12 or 10 numbers, -1 where nothing counts), per_category",
+        help="JSON: stats (COCO's 12 or 10 numbers, -1 where nothing counts), per_category; "
+        "retrieval: accuracy (by k, 0 to 1), queries, missed, without_partner",
     )
     parser.add_argument(
         "--visible-only",
         action="store_true",
         help="keypoints: occluded landmarks (v = 1) count as unlabelled",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    wanted = {"ground_truth"} if args.task != "retrieval" else {"query_gt", "gallery_gt"}
+    for name in ("ground_truth", "query_gt", "gallery_gt"):
+        if (getattr(args, name) is not None) != (name in wanted):
+            verb = "needs" if name in wanted else "does not take"
+            parser.error(f"--task {args.task} {verb} --{name.replace('_', '-')}")
+    return args
+
+
+def evaluate_coco(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    scores = evaluate_files(args.task, args.ground_truth, args.results, args.visible_only)
+    files = {"ground_truth": str(args.ground_truth), "results": str(args.results)}
+    found = {**to_json(scores), "visible_only": args.visible_only, "files": files}
+    return found, scores_table(scores)
+
+
+def evaluate_retrieval(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if args.visible_only:
+        raise ValueError("visible_only is for the task 'keypoints', not 'retrieval'")
+    files = {"query_gt": args.query_gt, "gallery_gt": args.gallery_gt, "results": args.results}
+    scores = evaluate_retrieval_files(*files.values())
+    found = {**scores.to_json(), "files": {name: str(path) for name, path in files.items()}}
+    return found, retrieval_table({"accuracy": scores})
 
 
 def main() -> int:
     args = parse_arguments()
     try:
-        scores = evaluate_files(args.task, args.ground_truth, args.results, args.visible_only)
-        files = {"ground_truth": str(args.ground_truth), "results": str(args.results)}
-        write_json(
-            args.output, {**to_json(scores), "visible_only": args.visible_only, "files": files}
-        )
+        evaluate = evaluate_retrieval if args.task == "retrieval" else evaluate_coco
+        found, table = evaluate(args)
+        write_json(args.output, found)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(scores_table(scores))
+    print(table)
     return 0
 
 
