@@ -225,7 +225,8 @@ class Writer:
             with self._nested():
                 yield
             return
-        with open(self.folder / "lock", "ab+") as file:
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        with open(descriptor, "r+b") as file:
             _take_lock(file, self.folder)
             with self._nested():
                 yield
@@ -295,13 +296,12 @@ def _take_lock(file: BinaryIO, folder: Path) -> None:
         # The kernel's lock ends with its process, however that ends: no stale lock files.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.seek(0)
         holder = file.read().decode(errors="replace").strip() or "another process"
         raise GalleryError(
             f"{folder} is being written by {holder}; a gallery has one writer at a time"
         ) from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    # Of one width: to truncate a file may wait for the disk.
+    file.write(f"process {os.getpid()} on {socket.gethostname()}".ljust(99).encode() + b"\n")
     file.flush()
 
 

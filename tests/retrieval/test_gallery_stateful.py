@@ -1,5 +1,6 @@
 """Random changes of a gallery against a plain dict with brute-force search."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.retrieval.gallery import Gallery
@@ -115,7 +123,9 @@ class GalleryAgainstDict(RuleBasedStateMachine):
         assert segments <= 16
 
 
-GalleryAgainstDict.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None
-)
-TestGalleryAgainstDict = GalleryAgainstDict.TestCase
+def test_random_changes(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # nothing here tests the disk
+    run_state_machine_as_test(
+        GalleryAgainstDict,
+        settings=settings(max_examples=40, stateful_step_count=25, deadline=None),
+    )
