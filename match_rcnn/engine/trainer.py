@@ -1,7 +1,7 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from match_rcnn.d2 import (
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.engine.hooks import DeterministicSteps
-from match_rcnn.evaluation import DeepFashion2Evaluator
+from match_rcnn.evaluation.build import build_evaluator
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class MatchRCNNTrainer(DefaultTrainer):
             kind = torch.optim.SGD
             options |= {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
         elif cfg.SOLVER.OPTIMIZER == "AdamW":
-            kind = torch.optim.AdamW
+            kind, options["fused"] = torch.optim.AdamW, True
         else:
             raise ValueError(
                 f"SOLVER.OPTIMIZER must be 'SGD' or 'AdamW', got {cfg.SOLVER.OPTIMIZER!r}"
@@ -73,8 +73,20 @@ class MatchRCNNTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Box AP, and mask and landmark AP where the config has the streams."""
-        return DeepFashion2Evaluator.from_cfg(cfg, dataset_name)
+        """Everything but retrieval, which needs the model: see :meth:`test`."""
+        return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: torch.nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> Any:
+        """Evaluate on every data set of ``DATASETS.TEST``; metrics by task."""
+        if evaluators is None:
+            evaluators = [build_evaluator(cfg, name, model) for name in cfg.DATASETS.TEST]
+        return super().test(cfg, model, evaluators)
 
     def build_hooks(self) -> list[HookBase]:
         """The host's hooks, deterministic steps first, and the best checkpoint after evaluation."""

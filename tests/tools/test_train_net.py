@@ -85,6 +85,19 @@ def test_two_processes_follow_the_loss_curve_of_one_with_twice_the_batch(train, 
     assert all(abs(one[i] - two[i]) < 0.05 * one[i] for i in one), (one, two)
 
 
+def test_evaluation_scores_all_tasks_and_writes_the_official_files(train, tmp_path):
+    finish(train(tmp_path, "SOLVER.MAX_ITER", 2))
+    output = finish(train(tmp_path, flags=("--eval-only", "--resume")))
+    assert "host: " in output
+    folder = tmp_path / "inference" / "deepfashion2_validation"
+    for task in ("bbox", "segm", "keypoints", "retrieval"):
+        assert isinstance(json.loads((folder / f"{task}_results.json").read_text()), list)
+    record = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    expected = {"bbox/AP", "segm/AP50", "keypoints/AP", "keypoints_visible/AP50"}
+    expected |= {"retrieval/top1", "retrieval/top20", "retrieval_gt_boxes/top1"}
+    assert expected <= record.keys()
+
+
 def test_a_missing_config_is_one_clear_line(run_tool):
     done = run_tool("train_net", check=False)
     assert done.returncode == 2

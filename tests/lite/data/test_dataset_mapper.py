@@ -163,5 +163,5 @@ class TestFromConfig:
         assert mapper.image_format == "RGB"
 
     def test_boxes_of_masks_need_masks(self) -> None:
-        with pytest.raises(AssertionError, match="requires instance masks"):
+        with pytest.raises(AssertionError, match="where masks are kept"):
             DatasetMapper(True, augmentations=[], image_format="BGR", recompute_boxes=True)
