@@ -60,7 +60,7 @@ def _attempt(
 
 
 def _candidates(k: int, num_items: int) -> int:
-    return min(k + max(12, k // 2), num_items)
+    return min(k + max(4, k // 8), num_items)
 
 
 def rounding_error(
