@@ -34,7 +34,7 @@ kinds of photo."""
 class DemoSize:
     """How much to generate and train; None keeps the config's number of iterations."""
 
-    train: int = 2000
+    train: int = 3000
     validation: int = 400
     pixels: int = 256
     iterations: int | None = None
@@ -67,7 +67,7 @@ class Demo:
         return summary
 
     def generate(self) -> None:
-        done = self.data / "generated.json"
+        done = self.data / "demo.json"
         asked = {"train": self.size.train, "validation": self.size.validation}
         asked |= {"size": self.size.pixels, "seed": self.seed}
         if done.exists() and read_json(done) == asked:

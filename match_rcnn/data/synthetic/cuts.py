@@ -8,21 +8,21 @@ SHORT_SLEEVES, LONG_SLEEVES = (1, 3, 10), (2, 4, 11)
 OUTWEAR, SLINGS, VESTS, DRESSES = (3, 4), (6, 13), (5, 12), (10, 11, 12, 13)
 TOPS, LOWERS, SKIRT = (1, 2, 5, 6), (7, 8, 9), 9
 #: (lowest, highest) hem height of upper garments and skirts; trouser and shorts hems are
-#: lengths along the leg. Neighbours overlap: a long vest is almost a vest dress.
+#: lengths along the leg. Neighbours nearly meet: a long vest is almost a vest dress.
 _HEMS = {
-    1: (0.62, 1.0),
-    2: (0.62, 1.02),
-    3: (0.6, 1.15),
-    4: (0.62, 1.5),
-    5: (0.56, 0.96),
-    6: (0.52, 0.94),
-    7: (0.18, 0.52),
-    8: (0.8, 1.12),
-    9: (1.02, 1.9),
-    10: (1.08, 1.85),
-    11: (1.08, 1.9),
-    12: (1.06, 1.9),
-    13: (1.06, 1.9),
+    1: (0.66, 0.94),
+    2: (0.66, 0.96),
+    3: (0.66, 1.05),
+    4: (0.68, 1.3),
+    5: (0.62, 0.92),
+    6: (0.6, 0.9),
+    7: (0.2, 0.46),
+    8: (0.85, 1.12),
+    9: (1.05, 1.8),
+    10: (1.2, 1.85),
+    11: (1.2, 1.9),
+    12: (1.2, 1.9),
+    13: (1.2, 1.9),
 }
 
 
@@ -84,7 +84,7 @@ def random_cut(rng: np.random.Generator, category_id: int) -> Cut:
     low, high = _HEMS[category_id]
     outwear, sling = category_id in OUTWEAR, category_id in SLINGS
     long = category_id in LONG_SLEEVES
-    short_of_wrist = long and rng.random() < 0.2
+    short_of_wrist = long and rng.random() < 0.08
     cuff = u(0.045, 0.085) if long else u(0.08, 0.13)
     depth = u(0.27, 0.36) if sling else (u(0.06, 0.26) if rng.random() < 0.8 else 0.32)
     return Cut(
@@ -96,7 +96,7 @@ def random_cut(rng: np.random.Generator, category_id: int) -> Cut:
         neck_depth=float(depth),
         neck_round=float(u(0.45, 0.85)),
         shoulder=float(u(0.245, 0.29) + (0.02 if outwear else 0.0)),
-        sleeve=float(u(0.47, 0.56) if short_of_wrist else u(0.6, 0.7) if long else u(0.13, 0.34)),
+        sleeve=float(u(0.47, 0.56) if short_of_wrist else u(0.6, 0.7) if long else u(0.13, 0.28)),
         sleeve_width=float(u(0.08, 0.115) + (0.015 if outwear else 0.0)),
         cuff=float(cuff + (0.012 if outwear else 0.0)),
         opening=(float(u(0.03, 0.09)), float(u(0.04, 0.17))),

@@ -177,7 +177,7 @@ PATTERNS: dict[str, _Pattern] = {
 }
 _KINDS = tuple(PATTERNS)
 #: Plain cloth is the commonest, as in shops.
-_SHARES = np.array([5, 3, 1.5, 1.2, 1.2, 1, 1.8, 2.4, 0.7, 1, 0.8, 0.8, 0.8, 1.6])
+_SHARES = np.array([11, 3, 1.5, 1.2, 1.2, 1, 1.8, 2.4, 0.7, 1, 0.8, 0.8, 0.8, 1.6])
 
 
 def random_print(rng: np.random.Generator) -> Print:
