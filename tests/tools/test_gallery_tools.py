@@ -1,0 +1,228 @@
+"""build_gallery.py and search_gallery.py with an untrained, small model on generated photos."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import DefaultTrainer
+from match_rcnn.garments import Garment
+from match_rcnn.predictor import read_photo
+from match_rcnn.retrieval.gallery import Gallery
+from match_rcnn.retrieval.gallery_model import GalleryModel, model_fingerprint
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+
+
+@pytest.fixture(scope="module")
+def opts(tiny_overrides):
+    return [
+        *tiny_overrides,
+        *("MODEL.MATCH_ON", "True", "MODEL.ROI_MATCH_HEAD.CONV_DIMS", "(16, 16)"),
+        *("MODEL.ROI_MATCH_HEAD.EMBEDDING_DIM", "8", "MODEL.DEVICE", "cpu"),
+        # A metric loss: whatever its weights are, the best match of a vector is itself.
+        *("MODEL.ROI_MATCH_HEAD.LOSS", "triplet", "TEST.DETECTIONS_PER_IMAGE", "3"),
+    ]
+
+
+def save_model(path, opts, seed):
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(CONFIG))
+    cfg.merge_from_list(opts)
+    torch.manual_seed(seed)
+    torch.save({"model": DefaultTrainer.build_model(cfg).state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, opts):
+    return save_model(tmp_path_factory.mktemp("weights") / "tiny.pth", opts, 0)
+
+
+@pytest.fixture(scope="module")
+def photos(generated_datasets, tmp_path_factory):
+    """The six first generated photos and one that is broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sorted((generated_datasets / "deepfashion2/train/image").iterdir())[:6]:
+        shutil.copy(path, folder)
+    (folder / "broken.jpg").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def build(run_tool, weights, opts):
+    def run(catalogue, output, *flags, check=True, **environment):
+        return run_tool(
+            "build_gallery",
+            *("--config-file", CONFIG, "--weights", weights, "--catalogue", catalogue),
+            *("--output", output, "--min-score", "0", *flags, *opts),
+            check=check,
+            **environment,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def index(build, photos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("index") / "shop.gallery"
+    assert "1 broken images, such as" in build(photos, output).stdout
+    return output
+
+
+def content(index):
+    gallery = Gallery.open(index)
+    items = sorted(gallery, key=lambda item: item.id)
+    return items, gallery.vectors([item.id for item in items])
+
+
+def test_a_folder_is_indexed(index, photos):
+    gallery = Gallery.open(index)
+    assert len(gallery.images) == 6
+    assert 0 < len(gallery) <= 18
+    assert {item.image for item in gallery} <= {path.name for path in photos.iterdir()}
+    assert (gallery.dim, gallery.notes["image_root"]) == (8, str(photos))
+    assert json.loads((index / "report.json").read_text())["num_broken"] == 1
+
+
+def test_two_processes_make_the_same_gallery(build, photos, index, tmp_path):
+    build(photos, tmp_path / "two", "--num-gpus", "2")
+    items, vectors = content(index)
+    others, other_vectors = content(tmp_path / "two")
+    assert [item.id for item in items] == [item.id for item in others]
+    np.testing.assert_allclose(vectors, other_vectors, rtol=1e-4, atol=1e-5)
+    assert not list((tmp_path / "two" / "incoming").iterdir())
+
+
+def test_under_torchrun(photos, index, weights, opts, tmp_path):
+    tool = ROOT / "tools" / "build_gallery.py"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(str(tool), "--config-file", str(CONFIG), "--weights", str(weights)),
+            *("--catalogue", str(photos), "--output", str(tmp_path / "run")),
+            *("--min-score", "0", *opts),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [i.id for i in content(tmp_path / "run")[0]] == [i.id for i in content(index)[0]]
+
+
+def test_annotated_boxes(build, generated_datasets, run_tool, photos, tmp_path):
+    file = generated_datasets / "deepfashion2" / "annotations" / "train.json"
+    build(file, tmp_path / "index", "--boxes", "annotated")
+    annotations = json.loads(file.read_text())["annotations"]
+    gallery = Gallery.open(tmp_path / "index")
+    assert len(gallery) == len(annotations)
+    for record in annotations:
+        item = gallery.get(f"{record['image_id']:06}.jpg#{record['id']}")
+        x, y, w, h = record["bbox"]
+        assert item.box == pytest.approx((x, y, x + w, y + h))
+        assert (item.category.id, item.fields["style"]) == (record["category_id"], record["style"])
+    refused = build(photos, tmp_path / "other", "--boxes", "annotated", check=False)
+    assert refused.returncode == 1
+    assert "needs a COCO file" in refused.stderr
+
+
+def test_a_photo_of_the_catalogue_finds_itself(run_tool, index, photos, tmp_path):
+    photo = sorted(photos.glob("0*.jpg"))[0]
+    flags = ("--index", index, "--query", photo, "--top", 4, "--min-score", 0)
+    done = run_tool("search_gallery", *flags, "--output", tmp_path)
+    results = json.loads((tmp_path / f"{photo.stem}.json").read_text())
+    assert results
+    for number, result in enumerate(results):
+        assert f"garment {number + 1}: {result['garment']['category']}" in done.stdout
+        assert len(result["hits"]) == 4
+        own = [hit["score"] for hit in result["hits"] if hit["id"] == f"{photo.name}#{number}"]
+        assert own == [pytest.approx(0, abs=1e-6)]
+        assert result["hits"][0]["score"] <= 0
+    picture = cv2.imread(str(tmp_path / f"{photo.stem}.jpg"))
+    assert picture.shape == (200 * len(results), 11 * 160, 3)
+
+
+def test_a_search_by_category(run_tool, index, photos, tmp_path):
+    photo = sorted(photos.glob("0*.jpg"))[0]
+    present = next(iter(Gallery.open(index))).category.name
+    flags = ("--index", index, "--query", photo, "--min-score", 0, "--output", tmp_path)
+    run_tool("search_gallery", *flags, "--category", present)
+    results = json.loads((tmp_path / f"{photo.stem}.json").read_text())
+    assert {hit["category"] for result in results for hit in result["hits"]} == {present}
+    refused = run_tool("search_gallery", *flags, "--category", "hat", check=False)
+    assert refused.returncode == 1
+    assert "got 'hat'" in refused.stderr
+
+
+def test_other_weights_are_refused(run_tool, index, photos, weights, opts, tmp_path):
+    other = save_model(tmp_path / "other.pth", opts, 1)
+    photo = sorted(photos.glob("0*.jpg"))[0]
+    flags = ("--index", index, "--query", photo, "--output", tmp_path)
+    refused = run_tool("search_gallery", *flags, "--weights", other, check=False)
+    assert refused.returncode == 1
+    assert str(weights) in refused.stderr
+    assert str(other) in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def model(weights, opts):
+    return GalleryModel.from_files(CONFIG, weights, 0.0, opts)
+
+
+def test_given_boxes_get_the_embeddings_of_detected_ones(model, photos):
+    photo = read_photo(sorted(photos.glob("0*.jpg"))[0])
+    found = model(photo)
+    given = [Garment(g.category, g.box) for g in found]
+    for one, other in zip(found, model.describe(photo, given), strict=True):
+        assert one.embedding.shape == (model.scorer.dim,)
+        np.testing.assert_allclose(one.embedding, other.embedding, rtol=1e-3, atol=1e-4)
+    assert model.describe(photo, []) == []
+
+
+def test_the_scorer_is_the_match_heads_classifier(opts, tmp_path):
+    opts = [*opts, "MODEL.ROI_MATCH_HEAD.LOSS", "pair_ce"]
+    path = save_model(tmp_path / "pairs.pth", opts, 0)
+    model = GalleryModel.from_files(CONFIG, path, 0.0, opts)
+    head = model.predictor._predictor.model.roi_heads.match_head
+    left, right = torch.randn(2, 1, 8)
+    with torch.no_grad():
+        logits = head.classifier(left, right).flatten()
+    assert logits.shape == (2,)
+    expected = float(logits[1] - logits[0])
+    assert model.scorer.scores(left, right).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_fingerprint_sees_weights_and_settings_that_matter(model):
+    network, cfg = model.predictor._predictor.model, model.predictor.cfg.clone()
+    own = model.fingerprint
+    assert own == model_fingerprint(network, cfg, own.name)
+    cfg.defrost()
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.123
+    cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = "elsewhere"
+    assert own.matches(model_fingerprint(network, cfg))
+    cfg.INPUT.MIN_SIZE_TEST = 97
+    assert model_fingerprint(network, cfg).config != own.config
+    assert model_fingerprint(network, cfg).weights == own.weights
+    bias = network.roi_heads.match_head.fc.bias
+    with torch.no_grad():
+        bias[0] += 1
+        changed = model_fingerprint(network, model.predictor.cfg)
+        bias[0] -= 1
+    assert changed.weights != own.weights
+    assert changed.config == own.config
+
+
+def test_a_model_without_match_stream_is_refused(tmp_path, opts):
+    opts = [*opts, "MODEL.MATCH_ON", "False"]
+    path = save_model(tmp_path / "none.pth", opts, 0)
+    with pytest.raises(ValueError, match=r"MODEL\.MATCH_ON False"):
+        GalleryModel.from_files(CONFIG, path, 0.0, opts)
