@@ -14,6 +14,9 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+# Ours on either host: upstream's way to read a pickle runs what the file says.
+from match_rcnn.lite.checkpoint.safe_pickle import load_arrays
+
 HOSTS = ("auto", "detectron2", "lite")
 
 

@@ -1,0 +1,105 @@
+"""Both hosts on one machine, in a process each: single precision, and each other's checkpoints.
+
+``MATCH_RCNN_OTHER_PYTHON`` names an interpreter with the other host: one where detectron2 imports
+if this process runs on lite, and the other way round.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from match_rcnn.d2 import HOST
+
+ROOT = Path(__file__).parents[2]
+OTHER = "lite" if HOST == "detectron2" else "detectron2"
+PYTHON = os.environ.get("MATCH_RCNN_OTHER_PYTHON")
+
+pytestmark = pytest.mark.skipif(
+    PYTHON is None,
+    reason=f"MATCH_RCNN_OTHER_PYTHON names no interpreter that runs on {OTHER}",
+)
+
+
+@pytest.fixture(scope="module")
+def run_other():
+    def run(*arguments, **environment):
+        done = subprocess.run(
+            [PYTHON, *map(str, arguments)],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "MATCH_RCNN_HOST": OTHER,
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_single_precision(observations, run_other, tmp_path):
+    """Same machine, same kernels, same order of sums: decisions are equal here too."""
+    run_other(Path(__file__).with_name("host_observations.py"), tmp_path / "other.json", "float32")
+    other = json.loads((tmp_path / "other.json").read_text())
+    assert other.pop("host").split()[0] == OTHER
+    for subject, found in observations.observe(torch.float32).items():
+        assert found["exact"] == other[subject]["exact"], subject
+        assert found["close"].keys() == other[subject]["close"].keys()
+        for name, values in found["close"].items():
+            a, b = np.array(values, dtype=float), np.array(other[subject]["close"][name], float)
+            scale = np.abs(b).max(initial=0, where=~np.isnan(b))
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+
+
+def arguments(output, tiny_overrides, iterations, *flags, evaluate=False):
+    schedule = ("SOLVER.MAX_ITER", iterations, "SOLVER.CHECKPOINT_PERIOD", 2, "OUTPUT_DIR", output)
+    tests = () if evaluate else ("DATASETS.TEST", "()")
+    settings = (*tiny_overrides, *schedule, "SOLVER.LOG_PERIOD", 1, "DATALOADER.NUM_WORKERS", 0)
+    return ("--config-file", ROOT / "configs/quickstart.yaml", *flags, *settings, *tests)
+
+
+def losses(folder):
+    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+    return {int(line["iteration"]): line["total_loss"] for line in lines if "total_loss" in line}
+
+
+def test_a_checkpoint_goes_on_under_the_other_host(
+    run_tool, run_other, generated_datasets, tiny_overrides, tmp_path
+):
+    """Two iterations here and two there give what four here give; then it is evaluated there."""
+    data = {"DETECTRON2_DATASETS": str(generated_datasets)}
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    # The schedule depends on the last iteration: the first half is the whole run's, cut off.
+    run_tool("train_net", *arguments(whole, tiny_overrides, 4), **data)
+    shared.mkdir()
+    (shared / "model_0000001.pth").write_bytes((whole / "model_0000001.pth").read_bytes())
+    (shared / "last_checkpoint").write_text("model_0000001.pth")
+
+    tool = ROOT / "tools" / "train_net.py"
+    log = run_other(tool, *arguments(shared, tiny_overrides, 4, "--resume"), **data)
+    assert f"host: {OTHER}" in log
+    assert "Starting training from iteration 2" in log
+    expected, found = losses(whole), losses(shared)
+    assert list(found) == [2, 3]
+    np.testing.assert_allclose([found[2], found[3]], [expected[2], expected[3]], rtol=1e-4)
+    one, other = (
+        torch.load(folder / "model_final.pth", weights_only=True) for folder in (whole, shared)
+    )
+    assert one["iteration"] == other["iteration"] == 3
+    assert one["model"].keys() == other["model"].keys()
+    assert one["trainer"].keys() == other["trainer"].keys()
+
+    flags = ("--eval-only", "--resume")
+    log = run_other(tool, *arguments(shared, tiny_overrides, 4, *flags, evaluate=True), **data)
+    assert "AP" in log
+    run_tool("train_net", *arguments(shared, tiny_overrides, 4, *flags, evaluate=True), **data)
