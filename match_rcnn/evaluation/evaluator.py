@@ -27,8 +27,12 @@ from match_rcnn.evaluation.predictions import (
 )
 from match_rcnn.evaluation.records import GroundTruth
 from match_rcnn.evaluation.views import View, score_views, truths
+from match_rcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)
+
+#: Beside the result files: where ground truth (``json_file``) and photos (``image_root``) lie.
+DATA_FILE_NAME = "data.json"
 
 _FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
@@ -61,7 +65,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
                 or compact). Without one, or without annotations in it, files are all there is.
             tasks: of ``bbox``, ``segm``, ``keypoints``.
             distributed: gather the detections of all processes; else each scores its own.
-            output_dir: where ``{bbox,segm,keypoints}_results.json`` are written; None: nowhere.
+            output_dir: where ``{bbox,segm,keypoints}_results.json`` are written, and in
+                ``data.json`` where the data set lies; None: nowhere.
             max_detections: of an image that count, the best ones.
             max_landmark_detections: of an image whose landmarks count (official: 20).
             by_subset: score the subsets too.
@@ -139,10 +144,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
         if predictions is None:
             return results
-        for task in self._tasks if self._output_dir is not None else ():
-            assert self._output_dir is not None
-            path = write_predictions(self._output_dir, task, predictions)
-            logger.info("results written to %s", path)
+        if self._output_dir is not None:
+            self._write(self._output_dir, predictions)
         truth = self._read_ground_truth()
         if truth is None:
             logger.info("no annotations: nothing is scored")
@@ -154,6 +157,15 @@ class DeepFashion2Evaluator(DatasetEvaluator):
                 results[name] = self._metrics(view, truth)
         _log_tables(results)
         return results
+
+    def _write(self, folder: Path, predictions: list[ImagePredictions]) -> None:
+        for task in self._tasks:
+            path = write_predictions(folder, task, predictions)
+            logger.info("results written to %s", path)
+        # For tools/report.py, which may be started with other settings.
+        where = {key: self._metadata.get(key) for key in ("json_file", "image_root")}
+        known = {key: str(Path(path).absolute()) for key, path in where.items() if path}
+        write_json(folder / DATA_FILE_NAME, known)
 
     def _gather(self) -> list[ImagePredictions] | None:
         if not self._distributed:

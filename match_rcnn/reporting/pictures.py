@@ -1,0 +1,149 @@
+"""Photos in a report: drawn, cut and shrunk, as JPEG inside the page."""
+
+import base64
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from match_rcnn.data.folders import IMAGE_SUFFIXES
+from match_rcnn.data.taxonomy import FloatArray, category
+from match_rcnn.evaluation.records import Detections, GroundTruth, Landmarks
+from match_rcnn.garments import Garment
+from match_rcnn.predictor import read_photo
+from match_rcnn.reporting.runs import Run
+from match_rcnn.visualization import draw_garments
+
+logger = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+_SIDE = 320  # of a photo in the page, pixels
+_THUMB = 120
+_QUALITY = 82
+
+
+def data_uri(image: Image) -> str:
+    """(H, W, 3) BGR as a JPEG in an address."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    encoded = cv2.imencode(".jpg", image, parameters)[1].tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode("ascii")
+
+
+def photo(folder: Path | None, image_id: int) -> Image | None:
+    """The photo of an image id (``000001.jpg``), ``None`` if it is not there or not readable."""
+    if folder is None:
+        return None
+    for suffix in IMAGE_SUFFIXES:
+        file = folder / f"{image_id:06d}{suffix}"
+        if file.is_file():
+            return _read(file)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _read(file: Path) -> Image | None:
+    try:
+        return read_photo(file)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def shrink(image: Image, side: int) -> Image:
+    """At most ``side`` pixels wide and high."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def cut(image: Image, box: FloatArray) -> str:
+    """The part in a box x1, y1, x2, y2, with a tenth around it, as an address."""
+    margin = 0.1 * (box[2:] - box[:2])
+    low = np.clip(np.floor(box[:2] - margin).astype(int), 0, None)
+    high = np.ceil(box[2:] + margin).astype(int)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    return data_uri(shrink(part if part.size else image, _THUMB))
+
+
+def drawn_truth(truth: GroundTruth, index: int, image: Image) -> str:
+    """An image with its annotations drawn in, as an address."""
+    garments = [
+        Garment(
+            category(int(truth.category_ids[truth.category[i]])),
+            _corners(truth.boxes[i]),
+            landmarks=_points(truth.landmarks, truth.category_ids[truth.category[i]], i, True),
+        )
+        for i in np.flatnonzero(truth.image == index)
+    ]
+    return data_uri(_draw(image, garments))
+
+
+def drawn_found(run: Run, index: int, image: Image, threshold: float) -> str:
+    """An image with the run's detections from ``threshold`` on drawn in, as an address. A box has
+    the landmarks of the landmark detection with its score and category."""
+    assert run.truth is not None
+    found, points = run.found["bbox"], run.found.get("keypoints")
+    own = np.flatnonzero((found.image == index) & (found.scores >= threshold))
+    garments = []
+    for i in own:
+        category_id = int(run.truth.category_ids[found.category[i]])
+        assert found.boxes is not None
+        garments.append(
+            Garment(
+                category(category_id),
+                _corners(found.boxes[i]),
+                float(found.scores[i]),
+                _twin(points, category_id, found, int(i)),
+            )
+        )
+    return data_uri(_draw(image, garments))
+
+
+def _twin(
+    points: Detections | None, category_id: int, found: Detections, index: int
+) -> npt.NDArray[np.float32] | None:
+    if points is None:
+        return None
+    same = (points.image == found.image[index]) & (points.category == found.category[index])
+    same &= points.scores == found.scores[index]
+    twins = np.flatnonzero(same)
+    return _points(points.landmarks, category_id, int(twins[0]), False) if len(twins) else None
+
+
+def _points(
+    landmarks: Landmarks | None, category_id: int, index: int, annotated: bool
+) -> npt.NDArray[np.float32] | None:
+    """(n, 3) in the host's convention; detections have 1 as every landmark's score."""
+    if landmarks is None or landmarks.rows[index] < 0:
+        return None
+    own = landmarks.tables[int(category_id)][landmarks.rows[index]].astype(np.float32)
+    last = own[:, 2:] if annotated else np.ones((len(own), 1), dtype=np.float32)
+    return np.hstack([own[:, :2] + 0.5, last])
+
+
+def _corners(box: FloatArray) -> npt.NDArray[np.float32]:
+    return np.concatenate([box[:2], box[:2] + box[2:]]).astype(np.float32)
+
+
+def _draw(image: Image, garments: list[Garment]) -> Image:
+    """Drawn at the size of the page, so that lines and letters are readable."""
+    scale = _SIDE / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    drawn = draw_garments(
+        np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8),
+        [_scaled(garment, scale) for garment in garments],
+    )
+    return np.asarray(drawn, dtype=np.uint8)
+
+
+def _scaled(garment: Garment, scale: float) -> Garment:
+    points = garment.landmarks
+    if points is not None:
+        points = points * np.array([scale, scale, 1], dtype=np.float32)
+    return Garment(garment.category, garment.box * np.float32(scale), garment.score, points)

@@ -1,0 +1,248 @@
+"""The paper's tables, ours below what was published, as HTML and as Markdown.
+
+Metrics come flat and in percent, as ``metrics.json`` has them: ``"bbox/AP50-occlusion-heavy"``,
+``"retrieval/top5"``; see ``runs.Run.metrics``.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.evaluation.retrieval import TOPS
+from match_rcnn.evaluation.subsets import LEVELS
+from match_rcnn.reporting import published
+from match_rcnn.reporting.runs import Run
+
+#: What is measured, in words, by view.
+VIEW_NAMES = {
+    "bbox": "boxes",
+    "segm": "masks",
+    "keypoints_visible": "landmarks, visible",
+    "keypoints": "landmarks, visible and occluded",
+}
+RETRIEVAL_NAMES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}
+APS = ("AP", "AP50", "AP75")
+MISSING = "\N{EN DASH}"
+#: Queries with more than this many matching gallery items have a column of their own (Table 9).
+MANY = 5
+MANY_NAME = "more_than_five"
+
+_PAPER_LEVELS = {
+    "scale": ("small", "moderate", "large"),
+    "occlusion": ("slight", "medium", "heavy"),
+    "zoom_in": ("no", "medium", "large"),
+    "viewpoint": ("no wear", "frontal", "side or back"),
+}
+_GROUPS = [(name.replace("_", "-"), len(levels)) for name, levels in _PAPER_LEVELS.items()]
+_LEVEL_HEADERS = [level for levels in _PAPER_LEVELS.values() for level in levels]
+_SUFFIXES = [f"{name}-{level}" for name, levels in LEVELS.items() for level in levels]
+
+
+@dataclass
+class Table:
+    """Text in rows and columns.
+
+    Attributes:
+        title: such as ``"Table 3: boxes by subset"``.
+        groups: (name, number of columns) over the header, after the columns ``heads``.
+        headers: of all columns.
+        rows: cells, as many as headers.
+        heads: how many of the first columns name the row.
+        quiet: indices of rows that are not ours (published).
+        note: a sentence below.
+    """
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    groups: list[tuple[str, int]] = field(default_factory=list)
+    heads: int = 1
+    quiet: set[int] = field(default_factory=set)
+    note: str = ""
+
+    def add(self, *cells: str, quiet: bool = False) -> None:
+        assert len(cells) == len(self.headers)
+        if quiet:
+            self.quiet.add(len(self.rows))
+        self.rows.append(list(cells))
+
+    def to_markdown(self) -> str:
+        headers = list(self.headers)
+        for place, name in enumerate(_spread(self)):
+            headers[place] = f"{name}: {headers[place]}" if name else headers[place]
+        lines = [headers, ["---"] * self.heads + ["---:"] * (len(headers) - self.heads), *self.rows]
+        table = "\n".join("| " + " | ".join(map(_plain, cells)) + " |" for cells in lines)
+        return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def to_html(self) -> str:
+        head = "".join(f"<th scope='col'>{escape(h)}</th>" for h in self.headers)
+        groups = ""
+        if self.groups:
+            cells = "".join(
+                f"<th colspan='{span}' scope='colgroup'>{escape(name)}</th>"
+                for name, span in self.groups
+            )
+            rest = len(self.headers) - self.heads - sum(span for _, span in self.groups)
+            groups = f"<tr><td colspan='{self.heads}'></td>{cells}" + "<td></td>" * rest + "</tr>"
+        body = "".join(self._row(i, row) for i, row in enumerate(self.rows))
+        note = f"<p class='note'>{escape(self.note)}</p>" if self.note else ""
+        return (
+            f"<h3>{escape(self.title)}</h3><div class='scroll'><table><thead>{groups}"
+            f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
+        )
+
+    def _row(self, index: int, row: Sequence[str]) -> str:
+        heads = "".join(f"<th scope='row'>{escape(cell)}</th>" for cell in row[: self.heads])
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[self.heads :])
+        return f"<tr{' class=quiet' if index in self.quiet else ''}>{heads}{cells}</tr>"
+
+
+def _spread(table: Table) -> list[str]:
+    names = [""] * table.heads + [n for n, span in table.groups for _ in range(span)]
+    return names + [""] * (len(table.headers) - len(names))
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def share(value: float | None) -> str:
+    """A number from 0 to 1 as the paper writes it: ``.638``; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:.3f}".removeprefix("0")
+
+
+def of_run(run: Run, name: str) -> str:
+    """A metric of a run, in percent there, from 0 to 1 here."""
+    value = run.metrics.get(name)
+    return share(None if value is None else value / 100)
+
+
+def caption(run: Run, runs: Sequence[Run]) -> str:
+    """How a row or a figure of ours is called: what its numbers were measured on, and of which
+    run they are where there are several."""
+    return run.measured if len(runs) == 1 else f"{run.name}, {run.measured}"
+
+
+def overview(runs: Sequence[Run]) -> Table:
+    """AP, AP50 and AP75 of every view, and retrieval's top 1 and top 20."""
+    table = Table("AP over everything", ["", "", *APS], heads=2)
+    for view in seen_views(runs):
+        known = published.OVERALL[view]
+        table.add(VIEW_NAMES[view], published.SOURCE, *(share(known[a]) for a in APS), quiet=True)
+        for run in runs:
+            table.add("", caption(run, runs), *(of_run(run, f"{view}/{ap}") for ap in APS))
+    return table
+
+
+def seen_views(runs: Sequence[Run]) -> list[str]:
+    """The views that some run has."""
+    return [view for view in VIEW_NAMES if any(f"{view}/AP" in run.metrics for run in runs)]
+
+
+def by_subset(runs: Sequence[Run], view: str) -> Table:
+    """Tables 3 (boxes), 5 (landmarks) and 7 (masks)."""
+    number = {"bbox": 3, "segm": 7}.get(view, 5)
+    title = f"Table {number}: {VIEW_NAMES[view]}, by subset"
+    table = Table(title, ["", "", *_LEVEL_HEADERS, "overall"], groups=_GROUPS, heads=2)
+    for ap in APS:
+        known = share(published.OVERALL[view][ap])
+        table.add(ap, published.SOURCE, *[MISSING] * len(_SUFFIXES), known, quiet=True)
+        for run in runs:
+            cells = [of_run(run, f"{view}/{ap}-{suffix}") for suffix in _SUFFIXES]
+            table.add("", caption(run, runs), *cells, of_run(run, f"{view}/{ap}"))
+    return table
+
+
+def by_source(runs: Sequence[Run]) -> Table:
+    """AP on consumers' and on shops' photos, which the paper has no table of."""
+    views = seen_views(runs)
+    headers = [name for _ in views for name in ("consumers", "shops")]
+    groups = [(VIEW_NAMES[view], 2) for view in views]
+    table = Table("AP by source of the photos (not in the paper)", ["", *headers], groups=groups)
+    for run in runs:
+        names = [f"{view}/AP-source-{source}" for view in views for source in ("user", "shop")]
+        table.add(caption(run, runs), *(of_run(run, name) for name in names))
+    return table
+
+
+def by_category(runs: Sequence[Run]) -> Table:
+    """AP of each category (not in the paper)."""
+    views = seen_views(runs)
+    columns = [(view, run) for view in views for run in runs]
+    several = len(runs) > 1
+    headers = [run.name if several else VIEW_NAMES[view] for view, run in columns]
+    groups = [(VIEW_NAMES[view], len(runs)) for view in views] if several else []
+    table = Table("AP by category (not in the paper)", ["", *headers], groups=groups)
+    for category in CATEGORIES:
+        cells = [of_run(run, f"{view}/AP-{category.name}") for view, run in columns]
+        table.add(category.name, *cells)
+    return table
+
+
+def retrieval_overall(runs: Sequence[Run]) -> Table:
+    """Table 8: top-k accuracy, by features."""
+    headers = ["features", "", "boxes", *_top_names()]
+    table = Table("Table 8: consumer-to-shop retrieval", headers, heads=3)
+    for features, known in published.RETRIEVAL.items():
+        cells = [share(known[k]) for k in TOPS]
+        table.add(features, published.SOURCE, "detected", *cells, quiet=True)
+    for run, task, boxes in _retrieval_rows(runs):
+        cells = [of_run(run, f"{task}/top{k}") for k in TOPS]
+        table.add(run.features, caption(run, runs), boxes, *cells)
+    return table
+
+
+def retrieval_by_subset(runs: Sequence[Run]) -> Table:
+    """Table 9: the same by the query item's subset."""
+    headers = ["", "", *_LEVEL_HEADERS, "overall", f"> {MANY} right"]
+    table = Table(
+        "Table 9: retrieval by subset of the query items",
+        headers,
+        groups=_GROUPS,
+        heads=2,
+        note="Detected, ground truth: the boxes on both sides. "
+        f"> {MANY} right: queries with more than {MANY} matching gallery items. "
+        "Figures published by subset are not reproduced here.",
+    )
+    for k in (1, 20):
+        for run, task, boxes in _retrieval_rows(runs):
+            names = [f"{task}/top{k}-{suffix}" for suffix in _SUFFIXES]
+            names += [f"{task}/top{k}", f"{task}/top{k}-{MANY_NAME}"]
+            head = f"top-{k}, {boxes}"
+            table.add(head, caption(run, runs), *(of_run(run, name) for name in names))
+    return table
+
+
+def _top_names() -> list[str]:
+    return [f"top-{k}" for k in TOPS]
+
+
+def _retrieval_rows(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
+    return [
+        (run, task, boxes)
+        for run in runs
+        for task, boxes in RETRIEVAL_NAMES.items()
+        if f"{task}/top1" in run.metrics
+    ]
+
+
+def has_retrieval(runs: Sequence[Run]) -> bool:
+    return bool(_retrieval_rows(runs))
+
+
+def side_by_side(
+    title: str, head: str, columns: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> Table:
+    """A row a name, a column a key of ``columns``."""
+    table = Table(title, [head, *columns])
+    for i, name in enumerate(names):
+        table.add(name, *(cells[i] for cells in columns.values()))
+    return table
+
+
+#: A table of some runs.
+Maker = Callable[[Sequence[Run]], Table]

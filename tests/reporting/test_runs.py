@@ -1,0 +1,117 @@
+import json
+import math
+import shutil
+
+import pytest
+
+from match_rcnn.reporting.report import file_name, write_reports
+from match_rcnn.reporting.runs import GENERATED, MEASURED, UNKNOWN, Where, newest_metrics, read_runs
+
+
+@pytest.fixture
+def where(data):
+    return Where(data / "gt.json", data / "image")
+
+
+def test_scores_are_computed_anew_and_the_rest_is_taken_from_metrics_json(tmp_path, perfect, where):
+    folder = shutil.copytree(perfect, tmp_path / "run")
+    lines = [{"iteration": 1, "bbox/AP": 3.0}, {"iteration": 2, "retrieval_gt_boxes/top1": 25.0}]
+    (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    (run,) = read_runs([folder], where)
+    assert run.metrics["bbox/AP"] == pytest.approx(100)
+    assert run.metrics["retrieval_gt_boxes/top1"] == 25
+    assert run.metrics["retrieval/top1"] == 50
+    assert run.metrics["retrieval/top1-occlusion-medium"] == 50
+    assert math.isnan(run.metrics["retrieval/top1-more_than_five"])
+    assert run.measured == MEASURED
+
+
+def test_the_newest_value_counts_and_null_is_nan(tmp_path):
+    file = tmp_path / "metrics.json"
+    lines = [
+        {"bbox/AP": 1.0, "segm/AP": 2.0, "total_loss": 9.0},
+        {"bbox/AP": 3.0, "retrieval/top1": None},
+        {"total_loss": 8.0},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    found = newest_metrics(file)
+    assert found.pop("retrieval/top1") != found.get("bbox/AP")
+    assert found == {"bbox/AP": 3.0, "segm/AP": 2.0}
+
+
+@pytest.mark.parametrize("mark", ["generated.json", "generation.json"])
+def test_generated_data_is_called_so(tmp_path, data, perfect, mark):
+    folder = shutil.copytree(data, tmp_path / "root" / "annotations")
+    (tmp_path / "root" / mark).write_text("{}")
+    found = Where(folder / "gt.json", data / "image")
+    assert read_runs([perfect], found)[0].measured == GENERATED
+    given = Where(folder / "gt.json", data / "image", "measured by hand")
+    assert read_runs([perfect], given)[0].measured == "measured by hand"
+
+
+def test_where_the_evaluator_had_its_data(tmp_path, data, perfect):
+    folder = shutil.copytree(perfect, tmp_path / "run")
+    noted = {"json_file": str(data / "gt.json"), "image_root": str(data / "image")}
+    (folder / "inference" / "tiny" / "data.json").write_text(json.dumps(noted))
+    (run,) = read_runs([folder])
+    assert run.image_root == data / "image"
+    assert run.metrics["segm/AP"] == pytest.approx(100)
+
+
+def test_without_ground_truth_metrics_json_is_what_there_is(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"bbox/AP": 12.5}')
+    (run,) = read_runs([tmp_path])
+    assert run.metrics == {"bbox/AP": 12.5}
+    assert run.measured == UNKNOWN
+
+
+def test_equal_names_get_a_number(tmp_path, perfect, where):
+    again = shutil.copytree(perfect, tmp_path / "perfect")
+    assert [run.name for run in read_runs([perfect, again], where)] == ["perfect", "perfect (2)"]
+
+
+def test_facts_from_the_config(tmp_path, perfect, where):
+    folder = shutil.copytree(perfect, tmp_path / "run")
+    (folder / "config.yaml").write_text(
+        "MODEL: {MATCH_ON: true, ROI_MATCH_HEAD: {FEATURES: pose}, RESNETS: {DEPTH: 18}}\n"
+        "SOLVER: {MAX_ITER: 600, IMS_PER_BATCH: 8}\n"
+    )
+    facts = read_runs([folder], where)[0].facts
+    assert facts["backbone"] == "ResNet-18"
+    assert facts["match features"] == "pose"
+    assert facts["iterations"] == "600 of 8 images"
+    assert facts["annotated items"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: p / "none", FileNotFoundError, "is no folder"),
+        (lambda p: p, FileNotFoundError, "neither inference/"),
+        (lambda p: _two_sets(p), ValueError, "a, b; choose one with --dataset"),
+    ],
+)
+def test_one_clear_error(tmp_path, make, error, message):
+    with pytest.raises(error, match=message):
+        read_runs([make(tmp_path)])
+
+
+def _two_sets(folder):
+    for name in ("a", "b"):
+        (folder / "inference" / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("a b/c", "a_b_c"), ("..", "run"), ("index", "index_run"), ("x-1.2", "x-1.2")],
+)
+def test_file_name(name, file):
+    assert file_name(name) == file
+
+
+def test_a_run_without_anything_still_has_a_page(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("")
+    (page,) = write_reports([tmp_path / "run"], tmp_path / "out")
+    assert "Nothing to show" in page.read_text()
