@@ -23,8 +23,15 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12",
 ]
 
+INDEX_REQUIRES = [
+    "faiss-cpu>=1.8",  # approximate search of large galleries
+    "pyarrow>=14.0",  # galleries as Parquet
+]
+
 EXTRAS_REQUIRE = {
+    "index": INDEX_REQUIRES,
     "dev": [
+        *INDEX_REQUIRES,
         "ruff>=0.15",
         "mypy>=1.15",
         "pytest>=8.0",

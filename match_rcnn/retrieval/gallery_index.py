@@ -17,7 +17,7 @@ from match_rcnn.retrieval.gallery_search import (
     Predicate,
     Selection,
     merge,
-    score_rows,
+    score_vectors,
     select,
 )
 from match_rcnn.retrieval.gallery_storage import Snapshot
@@ -32,6 +32,8 @@ EXACT_BELOW = 20_000
 # Candidates beyond k that the index proposes, since its own order is only about right.
 _WIDER = 4
 _LEAST_WIDTH = 64
+# Less saves no time, and would be tuned to what the queries of the gallery itself happen to be.
+_LEAST_EFFORT = {"flat": 1, "ivf": 8, "hnsw": 32}
 # A filter that lets 1 of 16 pass makes a search look at up to so many times as much.
 _MOST_FILTERED = 16
 
@@ -138,7 +140,8 @@ class SnapshotSearch:
                 whole = self.exact.top_k(queries[i : i + 1], wanted, Selection(own, None))
                 best[0][i], best[1][i] = whole[0][0], whole[1][0]
                 continue
-            exact = score_rows(self.snapshot, self.scorer, queries[i], proposed + rows.start)
+            vectors = self.snapshot.vectors(proposed + rows.start)
+            exact = score_vectors(self.scorer, queries[i], vectors)
             order = np.lexsort((proposed, -exact))[:wanted]
             best[0][i], best[1][i] = exact[order], proposed[order] + rows.start
         if not outside.any():
@@ -219,7 +222,7 @@ def tune(
     k = max(1, min(k, len(own) - 1))
     queries, everything = search.snapshot.vectors(own), search.select(None)
     exact = without(search.exact.top_k(queries, k + 1, everything), own, k)
-    index.effort = 1 if index.kind != "hnsw" else min(16, index.max_effort)
+    index.effort = min(_LEAST_EFFORT[index.kind], index.max_effort)
     while True:
         found = without(search.through(index, queries, k + 1, everything, rows), own, k)
         reached = recall(found, exact)

@@ -4,7 +4,7 @@ Shapes: ``N`` rows of the snapshot, ``Q`` queries, ``d`` the vector's length, ``
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ Found = tuple[npt.NDArray[np.float64], IntArray]
 
 # Rows that are read from the disk and scored at once where the whole is not kept in memory.
 _BLOCK = 2**16
+# For so few queries, differences are quicker than what a product needs first.
+_FEW = 8
+_CHUNK = 2**12  # rows whose differences are held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,30 +75,45 @@ class ExactSearch:
 
     def top_k(self, queries: FloatArray, k: int, selection: Selection) -> Found:
         """The best ``k`` of the selection, all of it if it has fewer; ties by row."""
-        found: Found = (np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64))
-        for rows, items in self._prepared(selection):
+        cached = self._cached(selection)
+        if cached is not None:
+            rows, items = cached
             scores, indices = self.scorer.top_k(queries, items, k)
-            found = merge(found, (scores.numpy(), rows[indices.numpy()]), k)
-        return found
-
-    def _prepared(self, selection: Selection) -> Iterator[tuple[IntArray, PreparedGallery]]:
-        key = selection.key
-        if key is not None and key in self._cache:
-            self._cache.move_to_end(key)
-            yield self._cache[key]
-            return
+            return scores.numpy(), rows[indices.numpy()]
+        found: Found = (np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64))
         rows = np.flatnonzero(selection.mask)
-        if not len(rows):
-            return
-        if key is not None and self._make_room(self._size(rows)):
-            items = self.scorer.prepare(self.snapshot.vectors(rows), keep=True)
-            self._cache[key] = rows, items
-            self._free -= self._size(rows)
-            yield rows, items
-            return
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            yield block, self.scorer.prepare(self.snapshot.vectors(block))
+            found = merge(found, self._block_top_k(queries, k, block), k)
+        return found
+
+    def _cached(self, selection: Selection) -> tuple[IntArray, PreparedGallery] | None:
+        """The selection's rows and vectors in memory; None where there is no room for them."""
+        key = selection.key
+        if key is None:
+            return None
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        rows = np.flatnonzero(selection.mask)
+        if not len(rows) or not self._make_room(self._size(rows)):
+            return None
+        items = self.scorer.prepare(self.snapshot.vectors(rows), keep=True)
+        self._cache[key] = rows, items
+        self._free -= self._size(rows)
+        return rows, items
+
+    def _block_top_k(self, queries: FloatArray, k: int, rows: IntArray) -> Found:
+        vectors = self.snapshot.vectors(rows)
+        if len(queries) > _FEW:
+            scores, indices = self.scorer.top_k(queries, vectors, k)
+            return scores.numpy(), rows[indices.numpy()]
+        parts: list[Found] = []
+        for query in queries:
+            exact = score_vectors(self.scorer, query, vectors)
+            best = np.argsort(-exact, kind="stable")[:k]
+            parts.append((exact[best], rows[best]))
+        return np.stack([s for s, _ in parts]), np.stack([r for _, r in parts])
 
     def _make_room(self, size: int) -> bool:
         if size > self._free + sum(self._size(rows) for rows, _ in self._cache.values()):
@@ -110,13 +128,13 @@ class ExactSearch:
         return len(rows) * 4 * (2 * self.scorer.dim + 1)
 
 
-def score_rows(
-    snapshot: Snapshot, scorer: MatchScorer, query: FloatArray, rows: IntArray
+def score_vectors(
+    scorer: MatchScorer, query: FloatArray, vectors: FloatArray
 ) -> npt.NDArray[np.float64]:
-    """(m,) exact scores of one query, (d,), with some rows."""
-    score = PairScore(scorer.weight, scorer.bias)
-    vectors = torch.from_numpy(snapshot.vectors(rows))
-    return score.differences(torch.from_numpy(query)[None], vectors).numpy()
+    """(m,) exact scores of one query, (d,), with (m, d) items."""
+    score, one = PairScore(scorer.weight, scorer.bias), torch.from_numpy(query)[None]
+    chunks = torch.from_numpy(vectors).split(_CHUNK)
+    return torch.cat([score.differences(one, chunk) for chunk in chunks]).numpy()
 
 
 def merge(left: Found, right: Found, k: int) -> Found:

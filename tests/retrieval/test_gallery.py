@@ -228,8 +228,9 @@ def test_many_additions_make_few_segments(gallery, monkeypatch):
     assert ids(gallery.search(np.array([50, 0]), 3)[0])[0] == "50"
 
 
+@pytest.mark.parametrize("queries", [1, 3, 20])
 @pytest.mark.parametrize("cache_bytes", [0, 2000, 10**9])
-def test_exact_search_in_and_out_of_memory(tmp_path, reference, monkeypatch, cache_bytes):
+def test_exact_search_in_and_out_of_memory(tmp_path, monkeypatch, cache_bytes, queries):
     monkeypatch.setattr("match_rcnn.retrieval.gallery_search._BLOCK", 16)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(100, 4)).astype(np.float32)
@@ -240,7 +241,7 @@ def test_exact_search_in_and_out_of_memory(tmp_path, reference, monkeypatch, cac
     made.add(items[:60], vectors[:60])
     made.add(items[60:], vectors[60:])
     gallery = Gallery.open(tmp_path / "index", cache_bytes=cache_bytes)
-    queries = rng.normal(size=(5, 4)).astype(np.float32)
+    queries = rng.normal(size=(queries, 4)).astype(np.float32)
     expected = ((queries[:, None].astype(float) - vectors[None]) ** 2) @ weight + 0.5
     for allowed in ([1, 2, 3], [2], [1, 3], [2], [1, 2, 3]):
         inside = np.flatnonzero(np.isin(kinds, allowed))
