@@ -28,12 +28,23 @@ class DeterministicSteps(HookBase):
         sampler = getattr(loader, "batch_sampler", None)
         if not isinstance(sampler, (StreamBatchSampler, PairBatchSampler)):
             raise TypeError(f"expected a loader of match_rcnn.data.loader, got {type(sampler)}")
+        self._loader = loader
         self._sampler = sampler
         self.seed = sampler.stream.seed
 
     def before_train(self) -> None:
         self._sampler.start = self.trainer.start_iter
         self._sampler.stream.reseed(self.seed)
+        self._start_loading()
+
+    def _start_loading(self) -> None:
+        """Now and not in the first step, where a new iterator's draw from torch's generator
+        would make the step another one than in a run that was not interrupted."""
+        inner = getattr(self.trainer, "_trainer", self.trainer)
+        if "_data_loader_iter" in vars(inner):  # detectron2 0.6 began before `start` was known
+            inner._data_loader_iter = iter(self._loader)
+        else:
+            _ = inner._data_loader_iter  # made when first asked for
 
     def before_step(self) -> None:
         sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])

@@ -213,7 +213,7 @@ def evaluation(dtype):
         evaluator = DeepFashion2Evaluator.from_cfg(cfg, inputs.DATASET)
         with contextlib.redirect_stdout(io.StringIO()):
             results = inference_on_dataset(model, loader, evaluator)
-        files = sorted(Path(folder).glob(f"inference/{inputs.DATASET}/*.json"))
+        files = sorted(Path(folder).glob(f"inference/{inputs.DATASET}/*_results.json"))
         exact = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
     close = {
         f"{task} {name}": [None if np.isnan(value) else float(value)]
