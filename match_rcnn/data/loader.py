@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.utils.data as torchdata
 
 from match_rcnn.d2 import (
@@ -63,6 +64,8 @@ def build_train_loader(
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=list_collator,
+        # Its own, or starting the workers would move the generator that the training draws from.
+        generator=torch.Generator(),
     )
 
 

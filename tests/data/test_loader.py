@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from match_rcnn.data.loader import build_train_loader
 
@@ -31,3 +32,15 @@ def test_a_continued_loader_gives_what_the_first_would_have_given(workers):
     continued.batch_sampler.start = 5
     assert take(continued, 3) == whole[5:]
     assert all(len(batch) == 4 for batch in whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_starting_the_loader_does_not_move_the_training_s_generator(workers):
+    loader = build_train_loader(
+        items(7), noisy_mapper, total_batch_size=4, seed=5, num_workers=workers
+    )
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    next(iter(loader))
+    assert torch.rand(1) == expected
