@@ -7,6 +7,9 @@ evaluator (pycocotools with DeepFashion2's sigmas). Ground truth and landmark re
 
 retrieval: against query and gallery ground truth (convert_df2.py --retrieval writes them). The
 numbers are those of the official script.
+
+--check says instead what a grader would reject; it needs no ground truth. With --ground-truth (a
+file that has images only will do) or --images (a folder) it looks at image ids and mask sizes too.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from typing import Any
 from match_rcnn.evaluation.coco_tasks import TASKS, evaluate_files, to_json
 from match_rcnn.evaluation.retrieval import retrieval_table
 from match_rcnn.evaluation.retrieval_files import evaluate_retrieval_files
+from match_rcnn.evaluation.submission import check_results, images_of_file, images_of_folder
 from match_rcnn.evaluation.tables import scores_table
 from match_rcnn.utils.files import write_json
 
@@ -33,7 +37,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        required=True,
         metavar="OUT",
         help="JSON: stats (COCO's 12 or 10 numbers, -1 where nothing counts), per_category; "
         "retrieval: accuracy (by k, 0 to 1), queries, missed, without_partner",
@@ -43,7 +46,13 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="keypoints: occluded landmarks (v = 1) count as unlabelled",
     )
+    parser.add_argument("--check", action="store_true", help="the format only")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="with --check: the test set's")
     args = parser.parse_args()
+    if args.check:
+        return args
+    if args.output is None or args.images is not None:
+        parser.error("scoring needs --output and does not take --images")
     wanted = {"ground_truth"} if args.task != "retrieval" else {"query_gt", "gallery_gt"}
     for name in ("ground_truth", "query_gt", "gallery_gt"):
         if (getattr(args, name) is not None) != (name in wanted):
@@ -68,9 +77,23 @@ def evaluate_retrieval(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return found, retrieval_table({"accuracy": scores})
 
 
+def check(args: argparse.Namespace) -> int:
+    images = None
+    if args.ground_truth is not None or args.images is not None:
+        by_file = args.ground_truth is not None
+        images = images_of_file(args.ground_truth) if by_file else images_of_folder(args.images)
+    verdict = check_results(args.results, args.task, images)
+    if args.output is not None:
+        write_json(args.output, {**verdict.to_json(), "results": str(args.results)})
+    print(verdict)
+    return 0 if verdict.accepted else 1
+
+
 def main() -> int:
     args = parse_arguments()
     try:
+        if args.check:
+            return check(args)
         evaluate = evaluate_retrieval if args.task == "retrieval" else evaluate_coco
         found, table = evaluate(args)
         write_json(args.output, found)

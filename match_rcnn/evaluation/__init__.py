@@ -4,6 +4,7 @@
 - ``similarity``, ``oks``, ``rle``: how much each detection overlaps each item, computed once.
 - ``matching``, ``coco_tasks``, ``subsets``: from similarities to COCO's numbers, for everything
   or for some images or items; ``views``: all of it for one task.
+- ``retrieval*``: consumer-to-shop retrieval; ``submission``: what graders reject of a file.
 - ``evaluator``: the host's evaluator over all of it; ``tables``: its tables.
 """
 

@@ -80,3 +80,20 @@ def test_a_missing_file(files):
     assert done.returncode == 1
     assert "nothing.json" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_check_needs_no_ground_truth(files):
+    command = [sys.executable, str(TOOL), "--check", "--task", "bbox", "--results"]
+    done = subprocess.run(
+        [*command, str(files / "bbox.json")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "accepted: bbox, 1 entries\n")
+
+
+def test_check_says_what_a_grader_rejects(files):
+    done = run(files, "keypoints", "--check")  # compact: graders want 882 numbers
+    assert done.returncode == 1
+    assert "keypoints is not a list of 882 numbers" in done.stdout
+    found = json.loads((files / "out.json").read_text())
+    assert found["accepted"] is False
+    assert found["problems"][0]["first"] == "entry 0"
