@@ -1,4 +1,4 @@
-"""Charts as SVG. Every one is about 440 wide, so that its letters stay readable on a phone."""
+"""Charts as SVG. Every one is about 450 wide, so that its letters stay readable on a phone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.reporting import svg
 from match_rcnn.reporting.svg import Scale
 
-WIDTH = 440.0
-_LABELS = 146.0  # room for category names
+WIDTH = 450.0
+_LABELS = 154.0  # room for category names
 _ROW = 22.0
 
 

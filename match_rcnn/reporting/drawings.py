@@ -41,7 +41,7 @@ def landmark_drawing(
             )
         )
     size = (wide + 2 * _MARGIN, _TALL + 2 * _MARGIN)
-    return svg.canvas(*size, "".join(parts), f"Landmark error of {category.name}")
+    return svg.canvas(*size, "".join(parts), f"Landmarks of {category.name}")
 
 
 def strongest(values: Iterable[FloatArray]) -> float:
@@ -51,19 +51,23 @@ def strongest(values: Iterable[FloatArray]) -> float:
 
 
 def landmark_drawings(
-    values: Mapping[int, FloatArray], counts: Mapping[int, IntArray], highest: float
+    values: Mapping[int, FloatArray],
+    counts: Mapping[int, IntArray],
+    highest: float,
+    open_ended: bool = True,
 ) -> str:
     """HTML: all 13, and the scale.
 
     Args:
         values, counts: (n,) by category id.
+        open_ended: whether there may be values above ``highest``.
     """
     figures = "".join(
         f"<figure>{landmark_drawing(c, values[c.id], counts[c.id], highest)}"
         f"<figcaption>{c.name}{_mean(values[c.id])}</figcaption></figure>"
         for c in CATEGORIES
     )
-    return f'{_key(highest)}<div class="drawings">{figures}</div>'
+    return f'{_key(highest, open_ended)}<div class="drawings">{figures}</div>'
 
 
 def _mean(values: FloatArray) -> str:
@@ -71,7 +75,7 @@ def _mean(values: FloatArray) -> str:
     return f" <b>{seen.mean():.1%}</b>" if len(seen) else " (none measured)"
 
 
-def _key(highest: float) -> str:
+def _key(highest: float, open_ended: bool) -> str:
     parts = []
     for i in range(5):
         share, x = i / 4, 20.0 + 70 * i
@@ -79,6 +83,6 @@ def _key(highest: float) -> str:
         parts.append(
             svg.element("circle", cx=x, cy=12, r=3 + 4 * share, class_="heat", fill_opacity=shade)
         )
-        more = " or more" if i == 4 else ""
+        more = " or more" if i == 4 and open_ended else ""
         parts.append(svg.text(x, 36, f"{share * highest:.1%}{more}", "middle"))
-    return svg.canvas(350, 42, "".join(parts), "Scale of the landmark error")
+    return svg.canvas(350, 42, "".join(parts), "Scale")

@@ -23,6 +23,7 @@ from match_rcnn.evaluation.predictions import FILE_NAMES
 from match_rcnn.evaluation.records import Detections, GroundTruth
 from match_rcnn.evaluation.results import read_detections
 from match_rcnn.evaluation.views import View, score_views, truths
+from match_rcnn.reporting.dataset import is_generated
 from match_rcnn.reporting.retrieval_part import RETRIEVAL_FILES, RetrievalPart, read_retrieval
 from match_rcnn.utils.files import read_json
 
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 MEASURED, GENERATED = "measured", "measured on generated data"
 UNKNOWN = "measured on data not at hand"
-#: Files beside a data set that say that a program made it.
-_MARKS = ("generated.json", "generation.json")
 
 
 @dataclass
@@ -203,17 +202,6 @@ def _locate(run: Run, where: Where) -> tuple[Path | None, Path | None]:
     json_file = where.ground_truth or known.get("json_file")
     images = where.images or known.get("image_root")
     return Path(json_file) if json_file else None, Path(images) if images else None
-
-
-def is_generated(*files: Path | None) -> bool:
-    """Whether one of the folders at most three levels above says that a program made the data."""
-    return any(
-        (parent / mark).is_file()
-        for file in files
-        if file is not None
-        for parent in list(file.absolute().parents)[:3]
-        for mark in _MARKS
-    )
 
 
 def _flat(view: str, scored: View) -> dict[str, float]:

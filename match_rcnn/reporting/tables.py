@@ -5,15 +5,18 @@ Metrics come flat and in percent, as ``metrics.json`` has them: ``"bbox/AP50-occ
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
 from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.evaluation.retrieval import TOPS
 from match_rcnn.evaluation.subsets import LEVELS
 from match_rcnn.reporting import published
-from match_rcnn.reporting.runs import Run
+
+if TYPE_CHECKING:  # runs need a host, tables of a data set do not
+    from match_rcnn.reporting.runs import Run
 
 #: What is measured, in words, by view.
 VIEW_NAMES = {
@@ -115,19 +118,19 @@ def share(value: float | None) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def of_run(run: Run, name: str) -> str:
+def of_run(run: "Run", name: str) -> str:
     """A metric of a run, in percent there, from 0 to 1 here."""
     value = run.metrics.get(name)
     return share(None if value is None else value / 100)
 
 
-def caption(run: Run, runs: Sequence[Run]) -> str:
+def caption(run: "Run", runs: "Sequence[Run]") -> str:
     """How a row or a figure of ours is called: what its numbers were measured on, and of which
     run they are where there are several."""
     return run.measured if len(runs) == 1 else f"{run.name}, {run.measured}"
 
 
-def overview(runs: Sequence[Run]) -> Table:
+def overview(runs: "Sequence[Run]") -> Table:
     """AP, AP50 and AP75 of every view, and retrieval's top 1 and top 20."""
     table = Table("AP over everything", ["", "", *APS], heads=2)
     for view in seen_views(runs):
@@ -138,12 +141,12 @@ def overview(runs: Sequence[Run]) -> Table:
     return table
 
 
-def seen_views(runs: Sequence[Run]) -> list[str]:
+def seen_views(runs: "Sequence[Run]") -> list[str]:
     """The views that some run has."""
     return [view for view in VIEW_NAMES if any(f"{view}/AP" in run.metrics for run in runs)]
 
 
-def by_subset(runs: Sequence[Run], view: str) -> Table:
+def by_subset(runs: "Sequence[Run]", view: str) -> Table:
     """Tables 3 (boxes), 5 (landmarks) and 7 (masks)."""
     number = {"bbox": 3, "segm": 7}.get(view, 5)
     title = f"Table {number}: {VIEW_NAMES[view]}, by subset"
@@ -157,7 +160,7 @@ def by_subset(runs: Sequence[Run], view: str) -> Table:
     return table
 
 
-def by_source(runs: Sequence[Run]) -> Table:
+def by_source(runs: "Sequence[Run]") -> Table:
     """AP on consumers' and on shops' photos, which the paper has no table of."""
     views = seen_views(runs)
     headers = [name for _ in views for name in ("consumers", "shops")]
@@ -169,7 +172,7 @@ def by_source(runs: Sequence[Run]) -> Table:
     return table
 
 
-def by_category(runs: Sequence[Run]) -> Table:
+def by_category(runs: "Sequence[Run]") -> Table:
     """AP of each category (not in the paper)."""
     views = seen_views(runs)
     columns = [(view, run) for view in views for run in runs]
@@ -183,7 +186,7 @@ def by_category(runs: Sequence[Run]) -> Table:
     return table
 
 
-def retrieval_overall(runs: Sequence[Run]) -> Table:
+def retrieval_overall(runs: "Sequence[Run]") -> Table:
     """Table 8: top-k accuracy, by features."""
     headers = ["features", "", "boxes", *_top_names()]
     table = Table("Table 8: consumer-to-shop retrieval", headers, heads=3)
@@ -196,7 +199,7 @@ def retrieval_overall(runs: Sequence[Run]) -> Table:
     return table
 
 
-def retrieval_by_subset(runs: Sequence[Run]) -> Table:
+def retrieval_by_subset(runs: "Sequence[Run]") -> Table:
     """Table 9: the same by the query item's subset."""
     headers = ["", "", *_LEVEL_HEADERS, "overall", f"> {MANY} right"]
     table = Table(
@@ -221,7 +224,7 @@ def _top_names() -> list[str]:
     return [f"top-{k}" for k in TOPS]
 
 
-def _retrieval_rows(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
+def _retrieval_rows(runs: "Sequence[Run]") -> "list[tuple[Run, str, str]]":
     return [
         (run, task, boxes)
         for run in runs
@@ -230,7 +233,7 @@ def _retrieval_rows(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
     ]
 
 
-def has_retrieval(runs: Sequence[Run]) -> bool:
+def has_retrieval(runs: "Sequence[Run]") -> bool:
     return bool(_retrieval_rows(runs))
 
 
@@ -242,7 +245,3 @@ def side_by_side(
     for i, name in enumerate(names):
         table.add(name, *(cells[i] for cells in columns.values()))
     return table
-
-
-#: A table of some runs.
-Maker = Callable[[Sequence[Run]], Table]

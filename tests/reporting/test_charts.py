@@ -23,7 +23,8 @@ def test_line_chart_spans_the_unit_square():
     lines = [Series("a", np.array([1.0, 0.0])), Series("b", np.array([np.nan, 0.5]))]
     root = parse(charts.line_chart(np.array([0.0, 1.0]), lines, "recall", "precision"))
     paths = [node.attrib["d"] for node in root.iter(SVG + "path")]
-    assert paths == ["M44 12L428 254", "M428 133"]
+    right = int(charts.WIDTH) - 12
+    assert paths == [f"M44 12L{right} 254", f"M{right} 133"]
 
 
 def test_dot_chart_has_a_dot_a_value():

@@ -1,0 +1,248 @@
+"""From annotation files to a report of what is in them; the work of ``tools/dataset_report.py``.
+
+Plots in the manner of the paper's Figure 3: the variations as shares, the categories as counts.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
+from match_rcnn.data.taxonomy import CATEGORIES, FloatArray
+from match_rcnn.evaluation.subsets import LEVELS
+from match_rcnn.reporting import charts
+from match_rcnn.reporting.charts import Series
+from match_rcnn.reporting.dataset import (
+    COCO_SIZES,
+    Statistics,
+    is_generated,
+    problem_counts,
+    read_statistics,
+)
+from match_rcnn.reporting.drawings import landmark_drawings
+from match_rcnn.reporting.page import Section, figure, grid, write_markdown, write_page
+from match_rcnn.reporting.tables import MISSING, Table
+
+_SOURCE_NAMES = {"user": "consumers", "shop": "shops"}
+_NAMES = [category.name for category in CATEGORIES]
+_MANY = 5  # items of an image, and styles, from here on in one row
+
+
+def write_dataset_report(files: Sequence[Path], output: Path) -> tuple[Path, list[Table]]:
+    """Write ``dataset.html`` and ``dataset.md`` into ``output``.
+
+    Args:
+        files: converted annotation files, one a split.
+
+    Returns:
+        The page, and the tables for the console.
+
+    Raises:
+        FileNotFoundError, ValueError: what is wrong with which file.
+    """
+    splits = [read_statistics(file) for file in files]
+    sections = build(splits)
+    heading = "Data set: " + ", ".join(split.name for split in splits)
+    intro = "From " + ", ".join(file.name for file in files) + "."
+    if is_generated(*files):
+        intro += " The images are drawn by a program."
+    write_page(output / "dataset.html", heading, f"<p>{intro}</p>", sections)
+    write_markdown(output / "dataset.md", heading, intro, sections)
+    tables = [table for section in sections for table in (*section.tables, *section.numbers)]
+    return output / "dataset.html", tables
+
+
+def build(splits: Sequence[Statistics]) -> list[Section]:
+    makers: list[Callable[[Sequence[Statistics]], Section]] = [
+        _overview,
+        _categories,
+        _variations,
+        _landmarks,
+        _boxes,
+        _pairs,
+        _problems,
+    ]
+    return [make(splits) for make in makers]
+
+
+def _overview(splits: Sequence[Statistics]) -> Section:
+    table = Table("Counts", ["", *(split.name for split in splits)])
+    rows: dict[str, Callable[[Statistics], str]] = {
+        "images": lambda s: f"{len(s.image_pixels):,}",
+        "images of consumers": lambda s: f"{(s.image_sources == 'user').sum():,}",
+        "images of shops": lambda s: f"{(s.image_sources == 'shop').sum():,}",
+        "images without items": lambda s: f"{(s.items_per_image == 0).sum():,}",
+        "items": lambda s: f"{len(s.category):,}",
+        "items of consumers": lambda s: f"{(s.sources == 'user').sum():,}",
+        "items of shops": lambda s: f"{(s.sources == 'shop').sum():,}",
+        "items an image": lambda s: f"{len(s.category) / max(len(s.image_pixels), 1):.2f}",
+        "pair ids": lambda s: f"{len(np.unique(s.pair_ids[s.pair_ids >= 0])):,}",
+        "items of style above 0": lambda s: f"{(s.styles > 0).sum():,}",
+        "products (pair id and style)": lambda s: f"{len(s.products().user):,}",
+        "products that both show": lambda s: f"{s.products().matched.sum():,}",
+        "consumer-to-shop pairs": lambda s: f"{s.products().pairs:,}",
+        "items without a labelled landmark": lambda s: f"{(s.labelled == 0).sum():,}",
+    }
+    for name, make in rows.items():
+        table.add(name, *(make(split) for split in splits))
+    return Section("Overview", "", [table])
+
+
+def _categories(splits: Sequence[Statistics]) -> Section:
+    figures, columns = [], []
+    for split in splits:
+        bars = [
+            Series(name, split.by_category(split.sources == source).astype(np.float64))
+            for source, name in _SOURCE_NAMES.items()
+        ]
+        unknown = split.by_category(~np.isin(split.sources, SOURCES)).astype(np.float64)
+        if unknown.any():
+            bars.append(Series("source unknown", unknown))
+        chart = charts.legend([one.name for one in bars]) + charts.bar_chart(_NAMES, bars, "items")
+        figures.append(figure(chart, split.name))
+        columns.append(
+            [*(one.values for one in bars[:2]), np.sum([b.values for b in bars], axis=0)]
+        )
+    headers = [*_SOURCE_NAMES.values(), "all", "share"]
+    groups = [(split.name, len(headers)) for split in splits]
+    table = Table("Items by category", ["", *headers * len(splits)], groups=groups)
+    for i, name in enumerate(_NAMES):
+        cells: list[str] = []
+        for user, shop, every in columns:
+            cells += [f"{user[i]:,.0f}", f"{shop[i]:,.0f}", f"{every[i]:,.0f}"]
+            cells.append(_share(every[i], every.sum()))
+        table.add(name, *cells)
+    return Section("Categories", "", [], grid(figures, "two"), [table])
+
+
+def _variations(splits: Sequence[Statistics]) -> Section:
+    headers = [name for _ in splits for name in (*_SOURCE_NAMES.values(), "all", "share")]
+    groups = [(split.name, 4) for split in splits]
+    table = Table("Items by variation", ["", "", *headers], groups=groups, heads=2)
+    for attribute in ATTRIBUTES:
+        for level, name in enumerate((*LEVELS[attribute], "unknown"), 1):
+            cells: list[str] = []
+            for split in splits:
+                chosen = split.levels[attribute] == level % 4
+                own = [(chosen & (split.sources == source)).sum() for source in SOURCES]
+                cells += [f"{n:,}" for n in (*own, chosen.sum())]
+                cells.append(_share(chosen.sum(), len(chosen)))
+            if name != "unknown" or any(cell not in ("0", "0.0%", MISSING) for cell in cells):
+                head = attribute.replace("_", "-") if level == 1 else ""
+                table.add(head, name.replace("_", " "), *cells)
+    figures = [figure(_variation_chart(split), split.name) for split in splits]
+    return Section("Variations", "Shares of the items.", [], grid(figures, "two"), [table])
+
+
+def _variation_chart(split: Statistics) -> str:
+    names, shares = [], []
+    for attribute in ATTRIBUTES:
+        levels = split.levels[attribute]
+        known = max(int((levels > 0).sum()), 1)
+        for level, name in enumerate(LEVELS[attribute], 1):
+            names.append(f"{attribute.replace('_', '-')}: {name.replace('_', ' ')}")
+            shares.append(round(100 * float((levels == level).sum()) / known, 1))
+    bars = [Series("share", np.array(shares))]
+    return charts.bar_chart(names, bars, "percent of the items")
+
+
+def _landmarks(splits: Sequence[Statistics]) -> Section:
+    headers = [name for _ in splits for name in ("visible", "occluded", "not labelled")]
+    groups = [(split.name, 3) for split in splits]
+    table = Table("Landmarks by visibility", ["", *headers], groups=groups)
+    html = ""
+    for category in CATEGORIES:
+        cells = []
+        for split in splits:
+            counts = split.visibility[category.id].sum(0)
+            cells += [_share(counts[v], counts.sum()) for v in (2, 1, 0)]
+        table.add(category.name, *cells)
+    for split in splits:
+        shares = {i: _visible(counts) for i, counts in split.visibility.items()}
+        totals = {i: counts.sum(1) for i, counts in split.visibility.items()}
+        html += f"<h3>{split.name}: share of visible ones</h3>"
+        html += landmark_drawings(shares, totals, 1.0, open_ended=False)
+    return Section("Landmark visibility", "", [], html, [table])
+
+
+def _visible(counts: np.ndarray) -> FloatArray:  # type: ignore[type-arg]
+    total = counts.sum(1)
+    shares: FloatArray = np.full(len(total), np.nan)
+    np.divide(counts[:, 2], total, out=shares, where=total > 0)
+    return shares
+
+
+def _boxes(splits: Sequence[Statistics]) -> Section:
+    edges = np.linspace(0, 1, 11)
+    names = [f"{low:.1f} to {low + 0.1:.1f}" for low in edges[:-1]]
+    figures = []
+    for split in splits:
+        counts, _ = np.histogram(split.box_shares(), edges)
+        bars = [Series("items", counts.astype(np.float64))]
+        words = f"{split.name}: square root of the box's share of the image"
+        figures.append(figure(charts.bar_chart(names, bars, "items"), words))
+    table = Table("Box sizes", ["", *(split.name for split in splits)])
+    rows: dict[str, Callable[[Statistics], str]] = {
+        "median width, pixels": lambda s: _median(s.sizes[:, 0]),
+        "median height, pixels": lambda s: _median(s.sizes[:, 1]),
+        "COCO's small (below 32 x 32)": lambda s: _between(s, 0, COCO_SIZES[0]),
+        "COCO's medium (below 96 x 96)": lambda s: _between(s, *COCO_SIZES),
+        "COCO's large": lambda s: _between(s, COCO_SIZES[1], np.inf),
+    }
+    for name, make in rows.items():
+        table.add(name, *(make(split) for split in splits))
+    return Section("Box sizes", "", [table], grid(figures))
+
+
+def _median(values: FloatArray) -> str:
+    return f"{np.median(values):.0f}" if len(values) else MISSING
+
+
+def _between(split: Statistics, low: float, high: float) -> str:
+    areas = split.sizes.prod(1)
+    return _share(int(((areas >= low) & (areas < high)).sum()), len(areas))
+
+
+def _pairs(splits: Sequence[Statistics]) -> Section:
+    items = Table("Images by number of items", ["items", *(split.name for split in splits)])
+    styles = Table("Items by style", ["style", *(split.name for split in splits)])
+    matches = Table("Products by shop items", ["shop items", *(split.name for split in splits)])
+    for number in range(_MANY + 1):
+        more = f"{number} or more" if number == _MANY else str(number)
+        items.add(more, *(_count(split.items_per_image, number) for split in splits))
+        styles.add(more, *(_count(split.styles, number) for split in splits))
+        cells = []
+        for split in splits:
+            products = split.products()
+            cells.append(_count(products.shop[products.user > 0], number))
+        matches.add(more, *cells)
+    matches.note = "Of products that a consumer's photo shows; with 0 they cannot be found."
+    lead = "A product is one style, above 0, of one pair id; items of style 0 take part in no pair."
+    return Section("Items, styles and pairs", lead, [items, styles, matches])
+
+
+def _count(values: np.ndarray, number: int) -> str:  # type: ignore[type-arg]
+    return f"{int((values >= number if number == _MANY else values == number).sum()):,}"
+
+
+def _problems(splits: Sequence[Statistics]) -> Section:
+    counts = [problem_counts(split) for split in splits]
+    table = Table("Problems", ["", "", *(split.name for split in splits)], heads=2)
+    for what, reason in sorted({key for one in counts for key in one}):
+        cells = [
+            f"{one[what, reason]:,}" if split.problems is not None else MISSING
+            for one, split in zip(counts, splits, strict=True)
+        ]
+        table.add(what, reason, *cells)
+    unread = [split.name for split in splits if split.problems is None]
+    lead = "What the conversion left out, and what it kept although it is unusual."
+    if unread:
+        lead += f" There is no problems file beside {', '.join(unread)}."
+    if not table.rows and not unread:
+        lead += " It found nothing."
+    return Section("Problems", lead, [table] if table.rows else [])
+
+
+def _share(part: float, total: float) -> str:
+    return f"{part / total:.1%}" if total else MISSING
