@@ -35,16 +35,9 @@ class DeterministicSteps(HookBase):
     def before_train(self) -> None:
         self._sampler.start = self.trainer.start_iter
         self._sampler.stream.reseed(self.seed)
-        self._start_loading()
-
-    def _start_loading(self) -> None:
-        """Now and not in the first step, where a new iterator's draw from torch's generator
-        would make the step another one than in a run that was not interrupted."""
         inner = getattr(self.trainer, "_trainer", self.trainer)
         if "_data_loader_iter" in vars(inner):  # detectron2 0.6 began before `start` was known
             inner._data_loader_iter = iter(self._loader)
-        else:
-            _ = inner._data_loader_iter  # made when first asked for
 
     def before_step(self) -> None:
         sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
