@@ -35,7 +35,7 @@ class DeterministicSteps(HookBase):
     def before_train(self) -> None:
         self._sampler.start = self.trainer.start_iter
         self._sampler.stream.reseed(self.seed)
-        inner = getattr(self.trainer, "_trainer", self.trainer)
+        inner: Any = getattr(self.trainer, "_trainer", self.trainer)
         if "_data_loader_iter" in vars(inner):  # detectron2 0.6 began before `start` was known
             inner._data_loader_iter = iter(self._loader)
 
