@@ -60,11 +60,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["match_rcnn", "match_rcnn.*"]),
-    package_data={
-        "match_rcnn.data": ["*.json"],
-        "match_rcnn.reporting": ["*.css"],
-        "match_rcnn": ["py.typed"],
-    },
+    package_data={"match_rcnn.data": ["*.json"], "match_rcnn": ["py.typed"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

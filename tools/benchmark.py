@@ -13,8 +13,7 @@ from match_rcnn.utils.files import write_json
 
 def names() -> list[str]:
     found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    helpers = ("harness", "_evaluation_world")
-    return sorted(name.replace("_", "-") for name in found if name not in helpers)
+    return sorted(name.replace("_", "-") for name in found if name != "harness")
 
 
 def main() -> int:

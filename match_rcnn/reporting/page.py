@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from match_rcnn.reporting.style import STYLE
 from match_rcnn.reporting.tables import Table
 from match_rcnn.utils.files import atomic_write
 
@@ -64,12 +65,11 @@ def picture(address: str, words: str) -> str:
 
 def write_page(path: Path, heading: str, intro: str, sections: Sequence[Section]) -> None:
     """Args: intro: HTML below the heading."""
-    style = Path(__file__).with_name("style.css").read_text("utf-8")
     links = "".join(f"<li><a href='#{s.anchor}'>{escape(s.title)}</a></li>" for s in sections)
     html = (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(heading)}</title><style>\n{style}</style></head>\n<body>"
+        f"<title>{escape(heading)}</title><style>\n{STYLE}</style></head>\n<body>"
         f"<header><h1>{escape(heading)}</h1>{intro}</header>"
         f"<nav aria-label='Sections'><ul>{links}</ul></nav>\n<main>"
         + "\n".join(section.to_html() for section in sections)

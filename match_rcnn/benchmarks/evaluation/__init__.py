@@ -24,7 +24,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from match_rcnn.benchmarks._evaluation_world import World, make_world
+from match_rcnn.benchmarks.evaluation.world import World, make_world
 from match_rcnn.benchmarks.harness import Measurement, Result, alternate, measure
 from match_rcnn.data import taxonomy
 from match_rcnn.data.annotations import SOURCES
