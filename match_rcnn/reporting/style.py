@@ -35,7 +35,7 @@ dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 .row { display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start; }
 .row > * { min-width: 0; max-width: 100%; }
-.figures { flex: 1 1 24rem; margin-top: .6rem; } 
+.figures { flex: 1 1 24rem; margin-top: .6rem; }
 .figures:has(> .grid > :nth-child(2)) { flex-basis: 100%; }
 .facts { display: grid; gap: 0 2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%,
   20rem), 1fr)); }

@@ -174,7 +174,17 @@ def test_a_test_set_gives_files_only(world, tmp_path, json_file):
         path.write_text(json.dumps({"images": world.truth["images"]}))
         MetadataCatalog.get(name).json_file = str(path)
     assert world.run(DeepFashion2Evaluator(name, output_dir=tmp_path / "out")) == {}
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    tasks = ("bbox", "segm", "keypoints")
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert written == {"data.json", *(f"{task}_results.json" for task in tasks)}
+
+
+def test_it_is_noted_where_the_data_lies(world, tmp_path):
+    MetadataCatalog.get(world.name).image_root = "some/folder"
+    world.run(DeepFashion2Evaluator(world.name, ("bbox",), output_dir=tmp_path / "out"))
+    noted = json.loads((tmp_path / "out" / "data.json").read_text())
+    assert noted["json_file"] == str(world.path)
+    assert noted["image_root"].endswith("some/folder")
 
 
 def test_processes_are_gathered(world, monkeypatch):
