@@ -38,10 +38,9 @@ def detector_postprocess(
     if scaled.has("pred_masks"):
         scaled.pred_masks = _paste(scaled, output_height, output_width, mask_threshold)
     if scaled.has("pred_keypoints"):
-        keypoints = scaled.pred_keypoints.clone()
-        keypoints[:, :, 0] *= scale_x
-        keypoints[:, :, 1] *= scale_y
-        scaled.pred_keypoints = keypoints
+        # In place: they are a copy since the indexing above.
+        scaled.pred_keypoints[:, :, 0] *= scale_x
+        scaled.pred_keypoints[:, :, 1] *= scale_y
     return scaled
 
 
