@@ -61,6 +61,7 @@ class Demo:
             self.convert(split)
         self.train()
         self.draw()
+        self.report()
         self.seconds["all"] = time.perf_counter() - started
         summary = self.summary()
         write_json(self.output / "summary.json", summary)
@@ -104,6 +105,9 @@ class Demo:
             "visualize",
             *("--ground-truth", *where, "--output", str(self.output / "pictures" / "annotated")),
         )
+
+    def report(self) -> None:
+        self._tool("report", str(self.model), "--output", str(self.output / "report"))
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -24,6 +24,7 @@ def main() -> int:
     summary = demo.run()
     print(f"\n{summary_table(summary['metrics'])}\n\n{MEANING}\n")
     print(f"figures:  {demo.output / 'summary.json'}")
+    print(f"report:   {demo.output / 'report'}")
     print(f"pictures: {demo.output / 'pictures'}")
     return 0
 
