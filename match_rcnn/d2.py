@@ -40,7 +40,7 @@ HOST: str = _choose()
 
 if TYPE_CHECKING or HOST == "lite":
     from match_rcnn import __version__ as HOST_VERSION
-    from match_rcnn.lite.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+    from match_rcnn.lite.checkpoint import DetectionCheckpointer
     from match_rcnn.lite.config import CfgNode, configurable, get_cfg
     from match_rcnn.lite.data import (
         DatasetCatalog,
@@ -52,7 +52,6 @@ if TYPE_CHECKING or HOST == "lite":
     )
     from match_rcnn.lite.data import detection_utils
     from match_rcnn.lite.data import transforms as T
-    from match_rcnn.lite.data.samplers import InferenceSampler, TrainingSampler
     from match_rcnn.lite.engine import (
         DefaultPredictor,
         DefaultTrainer,
@@ -66,38 +65,29 @@ if TYPE_CHECKING or HOST == "lite":
         DatasetEvaluator,
         DatasetEvaluators,
         inference_on_dataset,
-        print_csv_format,
         verify_results,
     )
-    from match_rcnn.lite.layers import Conv2d, ConvTranspose2d, Linear, ShapeSpec, cat, get_norm
+    from match_rcnn.lite.layers import Conv2d, Linear, ShapeSpec
     from match_rcnn.lite.modeling import (
-        META_ARCH_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
-        GeneralizedRCNN,
         StandardROIHeads,
         build_model,
-        detector_postprocess,
     )
-    from match_rcnn.lite.modeling.poolers import ROIPooler
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
-        select_foreground_proposals,
     )
-    from match_rcnn.lite.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
-    from match_rcnn.lite.solver import build_lr_scheduler, get_default_optimizer_params
+    from match_rcnn.lite.solver import get_default_optimizer_params
     from match_rcnn.lite.solver.build import maybe_add_gradient_clipping
     from match_rcnn.lite.structures import (
-        BitMasks,
         Boxes,
         BoxMode,
         ImageList,
         Instances,
         Keypoints,
         PolygonMasks,
-        pairwise_iou,
     )
     from match_rcnn.lite.structures.boxes import matched_pairwise_iou
     from match_rcnn.lite.utils import comm
@@ -105,10 +95,10 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.utils.file_io import PathManager
     from match_rcnn.lite.utils.logger import setup_logger
     from match_rcnn.lite.utils.registry import Registry
-    from match_rcnn.lite.utils.visualizer import ColorMode, Visualizer
+    from match_rcnn.lite.utils.visualizer import Visualizer
 else:
     from detectron2 import __version__ as HOST_VERSION
-    from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
+    from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.config import CfgNode, configurable, get_cfg
     from detectron2.data import (
         DatasetCatalog,
@@ -120,7 +110,6 @@ else:
     )
     from detectron2.data import detection_utils
     from detectron2.data import transforms as T
-    from detectron2.data.samplers import InferenceSampler, TrainingSampler
     from detectron2.engine import (
         DefaultPredictor,
         DefaultTrainer,
@@ -134,38 +123,29 @@ else:
         DatasetEvaluator,
         DatasetEvaluators,
         inference_on_dataset,
-        print_csv_format,
         verify_results,
     )
-    from detectron2.layers import Conv2d, ConvTranspose2d, Linear, ShapeSpec, cat, get_norm
+    from detectron2.layers import Conv2d, Linear, ShapeSpec
     from detectron2.modeling import (
-        META_ARCH_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
-        GeneralizedRCNN,
         StandardROIHeads,
         build_model,
-        detector_postprocess,
     )
-    from detectron2.modeling.poolers import ROIPooler
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
-        select_foreground_proposals,
     )
-    from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
-    from detectron2.solver import build_lr_scheduler, get_default_optimizer_params
+    from detectron2.solver import get_default_optimizer_params
     from detectron2.solver.build import maybe_add_gradient_clipping
     from detectron2.structures import (
-        BitMasks,
         Boxes,
         BoxMode,
         ImageList,
         Instances,
         Keypoints,
         PolygonMasks,
-        pairwise_iou,
     )
     from detectron2.structures.boxes import matched_pairwise_iou
     from detectron2.utils import comm
@@ -173,7 +153,7 @@ else:
     from detectron2.utils.file_io import PathManager
     from detectron2.utils.logger import setup_logger
     from detectron2.utils.registry import Registry
-    from detectron2.utils.visualizer import ColorMode, Visualizer
+    from detectron2.utils.visualizer import Visualizer
 
 
 def log_host() -> None:
