@@ -22,6 +22,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ INSTALL = "pip install match_rcnn[index]"
 _BLOCK = 2**16
 _TRAINING_SAMPLE = 50  # items a cluster
 _NEIGHBOURS = 32  # of a node of the graph
+# Where fewer than this share of the rows may be returned, clusters are chosen by what they hold; of
+# such rows this share of an unfiltered search's number is looked at.
+_FILTERED = 0.5
+# Down to this share, a walk through the graph visits as many more nodes as fewer count.
+_HNSW_SHARE = 1 / 16
 
 
 class MissingPackageError(ImportError):
@@ -145,25 +151,53 @@ class CandidateIndex:
         Returns:
             (Q, width) rows; -1 where the index found no more.
         """
-        kept = self._selector(mask)  # FAISS holds no reference to it
-        parameters = self._parameters(effort or self.effort, kept)
         vectors = np.ascontiguousarray(self._transform(queries))
+        parameters = self._parameters(mask, effort or self.effort)
         rows: IntArray = self._index.search(vectors, min(width, self.size), params=parameters)[1]
         return rows
 
-    def _selector(self, mask: BoolArray) -> Any:
-        if mask.all():
-            return None
-        bits = np.packbits(mask, bitorder="little")
-        return self._faiss.IDSelectorBitmap(bits)
-
-    def _parameters(self, effort: int, selector: Any) -> Any:
-        options = {} if selector is None else {"sel": selector}
+    def _parameters(self, mask: BoolArray, effort: int) -> Any:
+        share = float(np.count_nonzero(mask)) / len(mask)
+        options = {} if share == 1 else {"sel": self._selector(mask)}
         if self.kind == "ivf":
+            if share < _FILTERED:
+                effort, options["quantizer_params"] = self._clusters_with(mask, effort)
             return self._faiss.SearchParametersIVF(nprobe=min(effort, self._nlist), **options)
         if self.kind == "hnsw":
+            effort = min(math.ceil(effort / max(share, _HNSW_SHARE)), self.max_effort)
             return self._faiss.SearchParametersHNSW(efSearch=effort, **options)
         return self._faiss.SearchParameters(**options)
+
+    def _clusters_with(self, mask: BoolArray, effort: int) -> tuple[int, Any]:
+        """Visit the nearest of the clusters that hold rows of the mask at all (those around the
+        query may hold none, as when trousers are looked for by the photo of a shirt), and so many
+        that a fair number of such rows is looked at.
+
+        Returns:
+            How many, and the parameters of the search for the nearest.
+        """
+        held = np.bincount(self._cluster_of[mask], minlength=self._nlist)
+        useful = held > 0
+        number = int(np.count_nonzero(useful))
+        enough = _FILTERED * effort * self.size / self._nlist
+        visited = max(effort, math.ceil(enough * number / max(1, held.sum())))
+        nearest = self._faiss.SearchParameters(sel=self._selector(useful))
+        return min(visited, max(1, number)), nearest
+
+    @cached_property
+    def _cluster_of(self) -> npt.NDArray[np.int32]:
+        """(n,) the cluster of each row of "ivf"."""
+        lists = self._index.invlists
+        out = np.empty(self.size, np.int32)
+        for number in range(self._nlist):
+            size = lists.list_size(number)
+            if size:
+                ids = self._faiss.rev_swig_ptr(lists.get_ids(number), size)
+                out[ids] = number
+        return out
+
+    def _selector(self, mask: BoolArray) -> Any:
+        return self._faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
     def write(self, path: Path) -> None:
         """Write the file, to the disk's end."""

@@ -4,7 +4,6 @@ Shapes: ``N`` rows of the snapshot, ``Q`` queries, ``d`` the vector's length, ``
 """
 
 import logging
-import math
 from functools import cached_property
 
 import numpy as np
@@ -34,8 +33,6 @@ _WIDER = 4
 _LEAST_WIDTH = 64
 # Less saves no time, and would be tuned to what the queries of the gallery itself happen to be.
 _LEAST_EFFORT = {"flat": 1, "ivf": 8, "hnsw": 32}
-# A filter that lets 1 of 16 pass makes a search look at up to so many times as much.
-_MOST_FILTERED = 16
 
 
 class SnapshotSearch:
@@ -160,8 +157,7 @@ class SnapshotSearch:
         proposed: list[IntArray | None] = [np.zeros(0, np.int64)] * len(queries)
         if not wanted:
             return proposed
-        fraction = float(np.count_nonzero(mask)) / len(mask)
-        effort = math.ceil(index.effort / max(fraction, 1 / _MOST_FILTERED))
+        effort = index.effort
         width = max(_WIDER * wanted, _LEAST_WIDTH)
         lacking = list(range(len(queries)))
         while lacking:

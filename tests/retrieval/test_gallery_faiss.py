@@ -90,6 +90,17 @@ def test_filters_come_before_the_index(faiss, tmp_path, kind):
     assert gallery.search(query, 9, where=lambda item: False, method="index") == [[], [], []]
 
 
+def test_a_filter_that_the_querys_surroundings_do_not_pass(faiss, tmp_path):
+    gallery, vectors, which = make(tmp_path / "index", np.full(DIM, -1.0), 4000)
+    gallery.build_index("ivf", target_recall=0.95, k=5, num_queries=20)
+    far = vectors[which == 0][:40]
+    for kind in (3, 5, 11):
+        exact = gallery.search(far, 5, category=kind, method="exact")
+        found = gallery.search(far, 5, category=kind, method="index")
+        assert mean_shared(exact, found) >= 4.5
+        assert gallery.measure_recall(far, 5, kind) >= 0.9
+
+
 @pytest.mark.parametrize("kind", ["ivf", "flat"])
 def test_what_comes_and_goes_after_the_index_was_built(faiss, tmp_path, kind):
     gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0))
