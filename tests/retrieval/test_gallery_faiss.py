@@ -51,7 +51,9 @@ def test_the_euclidean_form_is_the_match_score(weight):
     queries, items = rng.normal(3, 1, (4, DIM)), rng.normal(3, 1, (30, DIM))
     form = EuclideanForm(weight, np.full(DIM, 3.0))
     form = EuclideanForm(weight, form.center, float(form.heights(items).max()))
-    assert form.dim == DIM + (weight > 0).any()
+    assert form.dim == 16
+    assert form.items(items)[:, DIM].any() == (weight > 0).any()
+    assert not form.items(items)[:, DIM + 1 :].any()
     distance = np.square(form.queries(queries)[:, None] - form.items(items)[None]).sum(-1)
     scores = ((queries[:, None] - items[None]) ** 2) @ weight
     constant = distance + scores
