@@ -77,7 +77,8 @@ def state_dicts(dtype):
     """Names, shapes and order of weights; and which of them the optimizer holds by which index."""
     del dtype
     exact = {}
-    for name, settings in (("tiny", inputs.TINY), ("full", inputs.FULL)):
+    frozen = {**inputs.TINY, "MODEL.BACKBONE.FREEZE_AT": 2}
+    for name, settings in (("tiny", inputs.TINY), ("frozen", frozen), ("full", inputs.FULL)):
         cfg = inputs.config(settings)
         model = build_model(cfg)
         exact[name] = [f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]

@@ -23,7 +23,8 @@ class FrozenBatchNorm2d(nn.Module):
 
     All four are buffers of shape (C,), so that no optimizer touches them:
     ``y = (x - running_mean) / sqrt(running_var + eps) * weight + bias``. A fresh layer is the
-    identity.
+    identity. A layer that was frozen after it learned also keeps the counter
+    ``num_batches_tracked``, so that checkpoints have the same keys before and after.
     """
 
     _version = 3
@@ -32,6 +33,7 @@ class FrozenBatchNorm2d(nn.Module):
     bias: Tensor
     running_mean: Tensor
     running_var: Tensor
+    num_batches_tracked: Tensor | None
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features) - eps)
+        self.register_buffer("num_batches_tracked", None)
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.requires_grad:
@@ -59,8 +62,9 @@ class FrozenBatchNorm2d(nn.Module):
             # Early files, and converted ones, have the statistics folded into weight and bias.
             state_dict.setdefault(prefix + "running_mean", torch.zeros_like(self.running_mean))
             state_dict.setdefault(prefix + "running_var", torch.ones_like(self.running_var))
-        # A learning layer's counter has no place here.
-        state_dict.pop(prefix + "num_batches_tracked", None)
+        if self.num_batches_tracked is None:
+            # A learning layer's counter has no place here.
+            state_dict.pop(prefix + "num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def extra_repr(self) -> str:
@@ -95,6 +99,8 @@ class FrozenBatchNorm2d(nn.Module):
             value = getattr(old, name)
             if value is not None:
                 getattr(new, name).data = value.detach().clone()
+        counter = old.num_batches_tracked
+        new.num_batches_tracked = None if counter is None else counter.clone()
         return new.train(old.training)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from match_rcnn.lite.config import CfgNode, configurable
 from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling.registry import Registry
 from match_rcnn.lite.structures import Boxes
+from match_rcnn.lite.utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
 

@@ -73,6 +73,18 @@ class TestFrozenBatchNorm2d:
         assert type(net[1][0]) is nn.BatchNorm2d
         torch.testing.assert_close(net.eval()(x), expected)
 
+    def test_a_layer_that_learned_keeps_its_counter(self):
+        net = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False))
+        net(torch.rand(2, 3, 2, 2))
+        before = list(net[:1].state_dict())
+        FrozenBatchNorm2d.convert_frozen_batchnorm(net)
+        assert list(net[:1].state_dict()) == before  # detectron2 02b5c4e2 does so, 0.6 does not
+        assert net[0].num_batches_tracked.item() == 1
+        net[0].load_state_dict({**net[0].state_dict(), "num_batches_tracked": torch.tensor(7)})
+        FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(net)
+        assert net[0].num_batches_tracked.item() == 7
+        assert "1.num_batches_tracked" not in net.state_dict()
+
     def test_loads_a_learning_layer_s_state(self):
         live = trained_batch_norm()
         frozen = FrozenBatchNorm2d(4, eps=live.eps)

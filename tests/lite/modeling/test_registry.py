@@ -1,24 +1,6 @@
 import pytest
 
 from match_rcnn.lite import modeling
-from match_rcnn.lite.modeling.registry import Registry
-
-
-def test_a_wrong_name_lists_the_right_ones():
-    registry = Registry("PART")
-
-    @registry.register()
-    class Wheel:
-        pass
-
-    assert registry.get("Wheel") is Wheel
-    with pytest.raises(KeyError, match="'Weel' is not in the registry PART; there are: Wheel"):
-        registry.get("Weel")
-
-
-def test_an_empty_registry_says_so():
-    with pytest.raises(KeyError, match="there are: nothing"):
-        Registry("PART").get("Wheel")
 
 
 @pytest.mark.parametrize(

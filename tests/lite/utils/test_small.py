@@ -54,8 +54,14 @@ class TestRegistry:
         assert registry.get("one") is one
         assert registry.get("Two") is Two
         assert "Two" in registry
-        with pytest.raises(KeyError, match=r"'Three'.*'THING'"):
-            registry.get("Three")
+
+    def test_a_wrong_name_lists_the_right_ones(self):
+        registry = Registry("PART")
+        with pytest.raises(KeyError, match="there are: nothing"):
+            registry.get("Wheel")
+        registry.register(OrderedDict)
+        with pytest.raises(KeyError, match="'Weel' is not in the registry PART; there are: Order"):
+            registry.get("Weel")
 
     def test_locate(self):
         assert locate("collections.OrderedDict") is OrderedDict

@@ -3,7 +3,7 @@
 from match_rcnn.lite.config import CfgNode
 from match_rcnn.lite.layers import ShapeSpec
 from match_rcnn.lite.modeling.backbone.backbone import Backbone
-from match_rcnn.lite.modeling.registry import Registry
+from match_rcnn.lite.utils.registry import Registry
 
 BACKBONE_REGISTRY = Registry("BACKBONE")
 """Callables ``(cfg, input_shape) -> Backbone``."""

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.modeling.registry import Registry
+from match_rcnn.lite.utils.registry import Registry
 
 META_ARCH_REGISTRY = Registry("META_ARCH")
 """Callables ``(cfg) -> nn.Module``, called with a list of dicts, one an image."""

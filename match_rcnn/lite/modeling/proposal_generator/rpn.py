@@ -18,10 +18,10 @@ from match_rcnn.lite.modeling.box_regression import Box2BoxTransform, _dense_box
 from match_rcnn.lite.modeling.matcher import Matcher
 from match_rcnn.lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from match_rcnn.lite.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
-from match_rcnn.lite.modeling.registry import Registry
 from match_rcnn.lite.modeling.sampling import subsample_labels
 from match_rcnn.lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from match_rcnn.lite.utils.events import get_event_storage
+from match_rcnn.lite.utils.registry import Registry
 
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
 """Callables ``(cfg, input_shape) -> nn.Module`` from features to logits and deltas."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from match_rcnn.lite.config import CfgNode, configurable
 from match_rcnn.lite.layers import Conv2d, ShapeSpec, get_norm
-from match_rcnn.lite.modeling.registry import Registry
+from match_rcnn.lite.utils.registry import Registry
 
 __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
 

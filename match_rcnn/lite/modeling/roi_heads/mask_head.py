@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from match_rcnn.lite.config import CfgNode, configurable
 from match_rcnn.lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
-from match_rcnn.lite.modeling.registry import Registry
 from match_rcnn.lite.structures import Instances
 from match_rcnn.lite.utils.events import get_event_storage
+from match_rcnn.lite.utils.registry import Registry
 
 __all__ = [
     "ROI_MASK_HEAD_REGISTRY",

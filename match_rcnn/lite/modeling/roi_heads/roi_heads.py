@@ -16,7 +16,6 @@ from match_rcnn.lite.modeling.poolers import ROIPooler
 from match_rcnn.lite.modeling.proposal_generator.proposal_utils import (
     add_ground_truth_to_proposals,
 )
-from match_rcnn.lite.modeling.registry import Registry
 from match_rcnn.lite.modeling.roi_heads.box_head import build_box_head
 from match_rcnn.lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from match_rcnn.lite.modeling.roi_heads.keypoint_head import build_keypoint_head
@@ -24,6 +23,7 @@ from match_rcnn.lite.modeling.roi_heads.mask_head import build_mask_head
 from match_rcnn.lite.modeling.sampling import subsample_labels
 from match_rcnn.lite.structures import Boxes, ImageList, Instances, pairwise_iou
 from match_rcnn.lite.utils.events import get_event_storage
+from match_rcnn.lite.utils.registry import Registry
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
 """Callables ``(cfg, input_shape) -> ROIHeads``."""
