@@ -11,6 +11,18 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Iterations between two lines on the console, in metrics.json and in TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
 
+    # With SOLVER.AMP.ENABLED: "bfloat16" or "float16" (GPUs only, with a scaled loss); "" takes
+    # float16 on a GPU and bfloat16 on the CPU.
+    cfg.SOLVER.AMP.PRECISION = ""
+
+    # A schedule in epochs of the training set (match_rcnn/engine/schedule.py says what one is).
+    # Each that is set (a number above 0) decides the key in iterations that is named behind it.
+    cfg.SOLVER.EPOCHS = None  # SOLVER.MAX_ITER
+    cfg.SOLVER.EPOCH_STEPS = ()  # SOLVER.STEPS
+    cfg.SOLVER.WARMUP_EPOCHS = None  # SOLVER.WARMUP_ITERS
+    cfg.SOLVER.CHECKPOINT_EPOCHS = None  # SOLVER.CHECKPOINT_PERIOD
+    cfg.TEST.EVAL_EPOCHS = None  # TEST.EVAL_PERIOD
+
     # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide),
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
@@ -43,6 +55,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
 
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
+    # Detections with a lower score take part in retrieval neither as queries nor as gallery.
+    cfg.TEST.RETRIEVAL_MIN_SCORE = 0.0
     # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
 

@@ -21,6 +21,7 @@ from match_rcnn.d2 import (
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.engine.hooks import DeterministicSteps
+from match_rcnn.engine.precision import set_precision
 from match_rcnn.evaluation.build import build_evaluator
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 class MatchRCNNTrainer(DefaultTrainer):
     """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:

@@ -1,0 +1,57 @@
+"""Mixed precision: which number format ``SOLVER.AMP`` means, and handing it to the host's trainer.
+
+bfloat16 has float32's range and needs no scaling of the loss; it runs on GPUs since Ampere and on
+processors with AMX or AVX-512 BF16. float16 is for GPUs, with a scaled loss.
+"""
+
+from typing import Any
+
+import torch
+
+from match_rcnn.d2 import HOST
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_precision(name: str, device: str) -> torch.dtype:
+    """The format that ``SOLVER.AMP.PRECISION`` names.
+
+    Args:
+        name: "bfloat16", "float16", or "" for the device's usual one: float16 on a GPU, bfloat16
+            on the CPU.
+        device: the model's device type.
+
+    Raises:
+        ValueError: an unknown name, or float16 on the CPU.
+    """
+    if not name:
+        return torch.bfloat16 if device == "cpu" else torch.float16
+    if name not in PRECISIONS:
+        raise ValueError(
+            f"SOLVER.AMP.PRECISION must be '', {' or '.join(map(repr, PRECISIONS))}; got {name!r}"
+        )
+    if name == "float16" and device == "cpu":
+        raise ValueError("SOLVER.AMP.PRECISION float16 needs a GPU; use bfloat16 on the CPU")
+    return PRECISIONS[name]
+
+
+def set_precision(trainer: Any, name: str) -> None:
+    """Let the host's ``AMPTrainer`` run its forward passes in a format.
+
+    Args:
+        trainer: the inner trainer, before its first step.
+        name: see :func:`resolve_precision`.
+
+    Raises:
+        ValueError: see :func:`resolve_precision`; or upstream detectron2 on the CPU, whose trainer
+            knows mixed precision on GPUs only.
+    """
+    device = next(trainer.model.parameters()).device.type
+    precision = resolve_precision(name, device)
+    if HOST == "detectron2" and device == "cpu":
+        raise ValueError(
+            "SOLVER.AMP.ENABLED: detectron2's mixed precision needs a GPU; set it to False or "
+            "choose the embedded host, MATCH_RCNN_HOST=lite"
+        )
+    trainer.precision = precision
+    trainer.grad_scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
