@@ -29,6 +29,7 @@ def build_evaluator(
         embedder.scorer,
         output_dir=Path(cfg.OUTPUT_DIR) / "inference" / dataset_name,
         max_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
+        min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
         embed_boxes=embedder,
     )
     return DatasetEvaluators([detection, retrieval])
