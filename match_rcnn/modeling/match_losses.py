@@ -17,13 +17,21 @@ Tensor = torch.Tensor
 
 class PairClassifier(nn.Module):
     """The paper's similarity: one fully connected layer on the squared difference, two logits
-    (not similar, similar)."""
+    (not similar, similar).
+
+    It starts as a distance: the score w . (q - g)^2 + b falls from 2 for equal embeddings to -2
+    for unrelated ones, which lie 2 d apart when each number has variance 1 (as behind batch norm).
+    With weights of random sign half of the dimensions would count the wrong way, and hold the
+    extractor up until the layer has learned what a distance is.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc = nn.Linear(dim, 2)
-        nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.zeros_(self.fc.bias)
+        with torch.no_grad():
+            similar = torch.tensor([-1.0, 1.0])
+            self.fc.weight.copy_(-similar[:, None].expand(2, dim) / dim)
+            self.fc.bias.copy_(similar)
 
     def forward(self, user: Tensor, shop: Tensor) -> Tensor:
         """(U, d), (S, d) -> (U, S, 2) logits."""

@@ -40,6 +40,17 @@ def test_classifier_logits_are_the_layer_on_squared_differences():
     assert score.item() == pytest.approx(-12.5 - 6.25)
 
 
+def test_an_untrained_classifier_scores_by_distance():
+    weight, bias = PairClassifier(3).score_weights()
+    # squared differences of equal embeddings, and of unrelated ones of variance 1 on average
+    for squared, expected in (
+        ([0.0, 0.0, 0.0], 2.0),
+        ([1.0, 0.0, 0.0], 2 - 2 / 3),
+        ([2.0] * 3, -2),
+    ):
+        assert (weight @ torch.tensor(squared) + bias).item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_triplet_takes_the_farthest_positive_and_the_nearest_negative():
     # user 0: farthest positive 3, nearest negative 6; user 1 has no positive.
     # shop 0: positive 1, negative 3; shop 1: positive 3, negative 1; shop 2 has no positive.
