@@ -20,9 +20,10 @@ consumer photos, ``T`` retrieved items of each. Boxes are x1, y1, x2, y2 in pixe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
@@ -32,6 +33,11 @@ from match_rcnn.evaluation.records import BoolArray
 #: The k of top-k accuracy; result lists are this long at most.
 TOPS = (1, 5, 10, 15, 20)
 LIST_LENGTH = TOPS[-1]
+#: Those of them that Table 9 gives by subset.
+SUBSET_TOPS = (1, 20)
+#: Queries with more matching gallery items than this are a subset of their own (Table 9).
+MANY_PARTNERS = 5
+MANY_NAME = "more_than_five"
 #: IoU from which on a retrieved box is right.
 THRESHOLD = 0.5
 
@@ -154,16 +160,22 @@ def score_retrieval(
     missed = standing < 0
     places = np.full(len(items), -1, dtype=np.int64)
     places[~missed] = _first_hits(queries, gallery, retrieved, items[~missed], standing[~missed])
-    products, asked = joint_codes(
-        (gallery.pair_ids, gallery.styles), (queries.pair_ids[items], queries.styles[items])
-    )
     return RetrievalScores(
         items=items,
         places=places,
         missed=missed,
         in_seen_image=np.isin(queries.image_ids[items], retrieved.image_ids),
-        without_partner=~np.isin(asked, products),
+        without_partner=partners(queries, gallery, items) == 0,
     )
+
+
+def partners(queries: QueryTruth, gallery: GalleryTruth, items: IntArray) -> IntArray:
+    """(Q,) how many gallery items match each of the query items ``items``."""
+    products, asked = joint_codes(
+        (gallery.pair_ids, gallery.styles), (queries.pair_ids[items], queries.styles[items])
+    )
+    known = np.sort(products)
+    return np.searchsorted(known, asked, "right") - np.searchsorted(known, asked, "left")
 
 
 def retrieval_table(scores: Mapping[str, RetrievalScores]) -> str:
@@ -175,19 +187,42 @@ def retrieval_table(scores: Mapping[str, RetrievalScores]) -> str:
     return tabulate(rows, headers=headers, floatfmt=formats)
 
 
-def representatives(queries: QueryTruth, retrieved: Retrieved) -> IntArray:
+class Found(Protocol):
+    """Detections on consumer photos: ``image_ids``, ``boxes``, ``classes``, ``scores``."""
+
+    @property
+    def image_ids(self) -> IntArray: ...
+    @property
+    def boxes(self) -> FloatArray: ...
+    @property
+    def classes(self) -> IntArray: ...
+    @property
+    def scores(self) -> npt.NDArray[np.floating]: ...
+
+
+def decisive(queries: QueryTruth, found: Found) -> IntArray:
+    """Indices, rising, of the detections that the protocol looks at: those that stand for a query,
+    and the best one of each photo, without which the photo would count as one where nothing was
+    detected. The others may be left out of a search: they change no number."""
+    standing = representatives(queries, found)[queries.styles > 0]
+    order = np.lexsort((-found.scores, found.image_ids))
+    best = _first_of_each(found.image_ids, order)
+    return np.union1d(standing[standing >= 0], best)
+
+
+def representatives(queries: QueryTruth, found: Found) -> IntArray:
     """(N,) the detection that stands for each item, -1: none."""
     order = np.argsort(queries.image_ids, kind="stable")
-    detection, place = join(queries.image_ids[order], retrieved.image_ids)
+    detection, place = join(queries.image_ids[order], found.image_ids)
     item = order[place]
-    overlaps = box_ious(retrieved.boxes[detection], queries.boxes[item])
+    overlaps = box_ious(found.boxes[detection], queries.boxes[item])
     # A detection's first item of the largest overlap.
     best = _first_of_each(detection, np.lexsort((-overlaps, detection)))
     detection, item = detection[best], item[best]
-    right = retrieved.classes[detection] == queries.classes[item]
+    right = found.classes[detection] == queries.classes[item]
     detection, item = detection[right], item[right]
     # An item's first detection of the highest score.
-    best = _first_of_each(item, np.lexsort((detection, -retrieved.scores[detection], item)))
+    best = _first_of_each(item, np.lexsort((detection, -found.scores[detection], item)))
     standing = np.full(len(queries.image_ids), -1, dtype=np.int64)
     standing[item[best]] = detection[best]
     return standing

@@ -15,21 +15,27 @@ import torch
 
 from match_rcnn.d2 import Boxes, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data import taxonomy
+from match_rcnn.data.annotations import SOURCES
 from match_rcnn.data.taxonomy import IntArray
 from match_rcnn.evaluation.results import BOX_DIGITS, rounded
 from match_rcnn.evaluation.retrieval import (
+    SUBSET_TOPS,
+    QueryTruth,
     RetrievalScores,
     Retrieved,
+    decisive,
     retrieval_table,
     score_retrieval,
 )
 from match_rcnn.evaluation.retrieval_files import (
+    FILE_NAMES,
     RetrievalTruth,
+    query_subsets,
     read_retrieval_truth,
     write_retrieved,
 )
 from match_rcnn.evaluation.retrieval_search import Embedded, search
-from match_rcnn.evaluation.subsets import LEVELS
+from match_rcnn.evaluation.tables import flatten, retrieval_subset_table
 from match_rcnn.retrieval.scoring import MatchScorer
 
 logger = logging.getLogger(__name__)
@@ -39,16 +45,19 @@ logger = logging.getLogger(__name__)
 #: returns as many, with ``embedding`` and the ``item`` of each row that is left.
 EmbedBoxes = Callable[[list[dict[str, Any]], list[Instances]], list[Instances]]
 
-FILE_NAME = "retrieval_results.json"
-
 
 class RetrievalEvaluator(DatasetEvaluator):
     """Scores a model's embeddings by the official protocol.
 
-    Detections on images whose ``source`` is ``user`` are queries, those on ``shop`` images are the
-    gallery. Metrics, under ``"retrieval"`` and in percent: ``top1``, ``top5``, ``top10``,
+    Detections on images whose ``source`` (in the annotation file, or else in the dataset dict) is
+    ``user`` are queries, those on ``shop`` images are the gallery. Without annotations all of them
+    are searched for and written, and nothing is scored; with annotations, only those that can
+    change a score (see ``retrieval.decisive``).
+
+    Metrics, under ``"retrieval"`` and in percent: ``top1``, ``top5``, ``top10``,
     ``top15``, ``top20``, and ``top{1,20}-<subset>`` for the levels of the query items (see
-    ``subsets.LEVELS``); counts: ``queries``, ``missed``, ``missed_official``,
+    ``subsets.LEVELS``) and for those with more than five matching gallery items
+    (``more_than_five``); counts: ``queries``, ``missed``, ``missed_official``,
     ``without_partner``. With ``embed_boxes`` the same under ``"retrieval_gt_boxes"``, with the
     ground truth's boxes and classes in place of detections.
 
@@ -70,12 +79,13 @@ class RetrievalEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: its metadata names the annotations as ``json_file`` (COCO form with the
-                ``source`` of each image, as ``tools/convert_df2.py`` writes it).
+            dataset_name: its metadata may name the annotations as ``json_file`` (COCO form with
+                the ``source`` of each image, as ``tools/convert_df2.py`` writes it).
             scorer: of the model's match network; a function is asked at each evaluation, when the
                 weights of a model in training are known.
             distributed: gather the detections of all processes; else each scores its own.
-            output_dir: where ``retrieval_results.json`` is written; None: nowhere.
+            output_dir: where ``retrieval_results.json``, and with ``embed_boxes``
+                ``retrieval_gt_boxes_results.json``, are written; None: nowhere.
             max_detections: of an image that take part, the best ones.
             min_score: of a detection to take part.
             embed_boxes: runs the model on given boxes, for the ground truth's.
@@ -101,12 +111,15 @@ class RetrievalEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._detected: list[Embedded] = []
         self._given: list[Embedded] = []
+        self._sources: dict[int, str] = {}
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Take a batch. Args: inputs: dataset dicts, with ``image`` if boxes are to be embedded;
         outputs: ``{"instances": Instances}`` each, in the original image's pixels, with
         ``embedding`` (R, d)."""
         for image, output in zip(inputs, outputs, strict=True):
+            if image.get("source") in SOURCES:
+                self._sources[image["image_id"]] = image["source"]
             instances = output["instances"]
             instances = instances[instances.scores >= self._min_score]
             best = (-instances.scores).argsort(stable=True)[: self._max_detections]
@@ -157,35 +170,49 @@ class RetrievalEvaluator(DatasetEvaluator):
         return instances
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
-        """Search, write the result file and score it, on the main process; ``{}`` elsewhere and
-        for a data set that does not tell consumers' from shops' photos."""
+        """Search, write the result files and score them, on the main process; ``{}`` elsewhere,
+        for a data set that does not tell consumers' from shops' photos, and for a test set."""
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        detected, given = self._gather(self._detected), self._gather(self._given)
-        if detected is None or given is None:
+        found, sources = self._gather()
+        if not comm.is_main_process():
             return results
         truth = self._read_truth()
-        if truth is None:
-            logger.warning("no source of the images is known: retrieval is not scored")
+        sources |= {} if truth is None else truth.sources
+        if not sources:
+            logger.warning(
+                "neither the annotations nor the dataset dicts say which images are a user's and "
+                "which a shop's: retrieval is not scored, and there is no result file"
+            )
             return results
         scorer = self._scorer if isinstance(self._scorer, MatchScorer) else self._scorer()
-        scores = {"retrieval": self._score(truth, detected, scorer, self._output_dir)}
-        if self._embed_boxes is not None:
-            scores["retrieval_gt_boxes"] = self._score(truth, given, scorer, None)
-        logger.info("retrieval, accuracy\n%s", retrieval_table(scores))
-        for name, own in scores.items():
-            results[name] = self._metrics(own, truth)
+        if truth is None or not len(truth.image_ids):
+            self._search("retrieval", found["retrieval"], sources, None, scorer)
+            logger.info("no annotations: retrieval is not scored")
+            return results
+        scores = {}
+        for name, own in found.items():
+            retrieved = self._search(name, own, sources, truth.queries, scorer)
+            scores[name] = score_retrieval(truth.queries, truth.gallery, retrieved)
+            results[name] = self._metrics(scores[name], truth)
+        shown = [retrieval_table(scores)]
+        shown += [retrieval_subset_table(flatten(results))] * self._by_subset
+        logger.info("retrieval, accuracy\n%s", "\n\n".join(shown))
         return results
 
-    def _gather(self, parts: list[Embedded]) -> Embedded | None:
-        joined = _join(parts)
+    def _gather(self) -> tuple[dict[str, Embedded], dict[int, str]]:
+        """Detections by the boxes used, in one order however many processes there were, and the
+        sources of images; everything on the main process, nothing elsewhere."""
+        parts = {"retrieval": _join(self._detected)}
+        if self._embed_boxes is not None:
+            parts["retrieval_gt_boxes"] = _join(self._given)
+        gathered = [(parts, self._sources)]
         if self._distributed:
             comm.synchronize()
-            gathered = comm.gather(joined, dst=0)
-            if not comm.is_main_process():
-                return None
-            joined = _join(gathered)
-        # In one order, however many processes there were.
-        return joined.take(np.argsort(joined.image_ids, kind="stable"))
+            gathered = comm.gather(gathered[0], dst=0)
+        joined = {name: _join([own[name] for own, _ in gathered]) for name in parts}
+        sources = {i: source for _, own in gathered for i, source in own.items()}
+        ordered = {n: e.take(np.argsort(e.image_ids, kind="stable")) for n, e in joined.items()}
+        return ordered, sources
 
     def _read_truth(self) -> RetrievalTruth | None:
         json_file = self._metadata.get("json_file")
@@ -194,31 +221,33 @@ class RetrievalEvaluator(DatasetEvaluator):
         self._truth_is_read = True
         return self._truth
 
-    def _score(
+    def _search(
         self,
-        truth: RetrievalTruth,
+        name: str,
         found: Embedded,
+        sources: dict[int, str],
+        asked: QueryTruth | None,
         scorer: MatchScorer,
-        output_dir: Path | None,
-    ) -> RetrievalScores:
-        sources = np.array([truth.sources.get(i, "") for i in found.image_ids.tolist()], dtype="U4")
-        queries, gallery = (found.take(sources == source) for source in ("user", "shop"))
-        retrieved: Retrieved = search(queries, gallery, scorer, self._device)
+    ) -> Retrieved:
+        """Search for all detections on consumers' photos, or for those that decide what becomes of
+        the items ``asked`` for, and write the result file."""
+        known = np.array([sources.get(i, "") for i in found.image_ids.tolist()], dtype="U4")
+        queries, gallery = (found.take(known == source) for source in SOURCES)
+        queries = queries if asked is None else queries.take(decisive(asked, queries))
+        retrieved = search(queries, gallery, scorer, self._device)
         logger.info("%d detections searched among %d", len(queries), len(gallery))
-        if output_dir is not None:
-            write_retrieved(output_dir / FILE_NAME, retrieved)
-            logger.info("results written to %s", output_dir / FILE_NAME)
-        return score_retrieval(truth.queries, truth.gallery, retrieved)
+        if self._output_dir is not None:
+            path = self._output_dir / FILE_NAMES[name]
+            write_retrieved(path, retrieved)
+            logger.info("results written to %s", path)
+        return retrieved
 
     def _metrics(self, scores: RetrievalScores, truth: RetrievalTruth) -> dict[str, float]:
         metrics = {f"top{k}": 100 * value for k, value in scores.accuracy().items()}
         metrics |= {name: float(count) for name, count in scores.counts.items()}
-        for attribute, names in LEVELS.items() if self._by_subset else ():
-            levels = truth.levels[attribute][scores.items]
-            for level, name in enumerate(names, 1):
-                if (levels == level).any():
-                    part = scores.accuracy(levels == level)
-                    metrics |= {f"top{k}-{attribute}-{name}": 100 * part[k] for k in (1, 20)}
+        for name, among in query_subsets(truth, scores).items() if self._by_subset else ():
+            part = scores.accuracy(among)
+            metrics |= {f"top{k}-{name}": 100 * part[k] for k in SUBSET_TOPS}
         return metrics
 
 

@@ -4,7 +4,7 @@ stream; and retrieval ground truth from COCO-form annotations.
 Shapes: as in :mod:`match_rcnn.evaluation.retrieval`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,27 @@ import orjson
 from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.columns import Entries, as_numbers, find
+from match_rcnn.evaluation.records import BoolArray
 from match_rcnn.evaluation.results import write_results
 from match_rcnn.evaluation.retrieval import (
     LIST_LENGTH,
+    MANY_NAME,
+    MANY_PARTNERS,
     GalleryTruth,
     QueryTruth,
     RetrievalScores,
     Retrieved,
+    partners,
     score_retrieval,
 )
+from match_rcnn.evaluation.subsets import LEVELS
 from match_rcnn.utils.json_stream import stream_arrays
+
+#: Names of the result files by the boxes on both sides: detected ones, and the ground truth's.
+FILE_NAMES: Mapping[str, str] = {
+    "retrieval": "retrieval_results.json",
+    "retrieval_gt_boxes": "retrieval_gt_boxes_results.json",
+}
 
 Columns = tuple[npt.NDArray[Any], ...]
 
@@ -210,6 +221,17 @@ def read_retrieval_truth(path: str | Path) -> RetrievalTruth | None:
         GalleryTruth(image_ids[shop], boxes[shop], styles[shop], pair_ids[shop]),
         dict(zip(ATTRIBUTES, levels[user].T, strict=True)),
     )
+
+
+def query_subsets(truth: RetrievalTruth, scores: RetrievalScores) -> dict[str, BoolArray]:
+    """(Q,) the query items of each level of each attribute, such as ``"occlusion-heavy"``, and
+    those with more than five matching gallery items, ``"more_than_five"``; empty ones left out."""
+    many = partners(truth.queries, truth.gallery, scores.items) > MANY_PARTNERS
+    found = {MANY_NAME: many}
+    for attribute, names in LEVELS.items():
+        levels = truth.levels[attribute][scores.items]
+        found |= {f"{attribute}-{name}": levels == i for i, name in enumerate(names, 1)}
+    return {name: among for name, among in found.items() if among.any()}
 
 
 def _annotation_columns(entries: Entries) -> Columns:

@@ -10,6 +10,8 @@ from typing import Any
 from tabulate import tabulate
 
 from match_rcnn.evaluation.coco_tasks import Scores
+from match_rcnn.evaluation.retrieval import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS
+from match_rcnn.evaluation.subsets import LEVELS
 
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _NAN = float("nan")
@@ -22,9 +24,8 @@ def flatten(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 def task_table(metrics: Mapping[str, float]) -> str:
     """AP by threshold and by size, a row a task."""
-    tasks = _unique(name.split("/", 1)[0] for name in metrics)
     rows: list[list[Any]] = [
-        [task, *(metrics.get(f"{task}/{c}", _NAN) for c in _COLUMNS)] for task in tasks
+        [task, *(metrics.get(f"{task}/{c}", _NAN) for c in _COLUMNS)] for task in _tasks(metrics)
     ]
     return _table(rows, ["task", *_COLUMNS])
 
@@ -40,6 +41,20 @@ def category_table(metrics: Mapping[str, float]) -> str:
     return _by_suffix(metrics, ("AP",), subsets=False)
 
 
+def retrieval_subset_table(metrics: Mapping[str, float]) -> str:
+    """Table 9: top-1 and top-20 accuracy, 0 to 1, by subset of the query items and for queries with
+    more than five matching gallery items; a row a kind of boxes (detected, the ground truth's)."""
+    suffixes = [f"{name}-{level}" for name, levels in LEVELS.items() for level in levels]
+    heads = [suffix.replace("-", "\n", 1).replace("_", " ") for suffix in suffixes]
+    rows: list[list[Any]] = []
+    for k in SUBSET_TOPS:
+        for task in (t for t in _tasks(metrics) if f"{t}/top{k}" in metrics):
+            names = [*(f"-{suffix}" for suffix in suffixes), "", f"-{MANY_NAME}"]
+            cells = [metrics.get(f"{task}/top{k}{name}", _NAN) / 100 for name in names]
+            rows.append([f"top-{k}", task, *cells])
+    return _table(rows, ["", "boxes", *heads, "overall", f"> {MANY_PARTNERS}\nright"], digits=3)
+
+
 def scores_table(scores: Scores) -> str:
     """What ``tools/evaluate_results.py`` prints: COCO's numbers, then AP by category, 0 to 1."""
     per_category = scores.per_category()
@@ -49,7 +64,7 @@ def scores_table(scores: Scores) -> str:
 
 
 def _by_suffix(metrics: Mapping[str, float], columns: tuple[str, ...], subsets: bool) -> str:
-    tasks = _unique(name.split("/", 1)[0] for name in metrics)
+    tasks = _tasks(metrics)
     suffixed = [name.split("/", 1)[1].split("-", 1) for name in metrics if "-" in name]
     # A subset has all of AP, AP50 and AP75; a category has AP.
     in_subsets = {suffix for column, suffix in suffixed if column == "AP50"}
@@ -60,6 +75,10 @@ def _by_suffix(metrics: Mapping[str, float], columns: tuple[str, ...], subsets: 
     ]
     head = "subset" if subsets else "category"
     return _table(rows, [head, *(f"{t} {c}" for t in tasks for c in columns)]) if rows else ""
+
+
+def _tasks(metrics: Iterable[str]) -> list[str]:
+    return _unique(name.split("/", 1)[0] for name in metrics)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -14,22 +14,16 @@ from match_rcnn.evaluation.retrieval import (
     RetrievalScores,
     Retrieved,
     box_ious,
+    partners,
     representatives,
     score_retrieval,
 )
 from match_rcnn.evaluation.retrieval_files import (
     RetrievalTruth,
+    query_subsets,
     read_retrieval_truth,
     read_retrieved,
 )
-from match_rcnn.evaluation.subsets import LEVELS
-
-#: Result files by the boxes that were used.
-RETRIEVAL_FILES = {
-    "retrieval": "retrieval_results.json",
-    "retrieval_gt_boxes": "retrieval_gt_boxes_results.json",
-}
-_MANY = 5
 
 
 @dataclass(frozen=True)
@@ -45,32 +39,19 @@ class RetrievalPart:
 
     def metrics(self) -> dict[str, float]:
         """Percent: ``top1`` ..., ``top1-occlusion-heavy`` ..., ``top1-more_than_five`` ..."""
-        groups: dict[str, BoolArray | None] = {"": None, "-more_than_five": self.many()}
-        for attribute, names in LEVELS.items():
-            levels = self.truth.levels[attribute][self.scores.items]
-            groups |= {f"-{attribute}-{name}": levels == i for i, name in enumerate(names, 1)}
+        every = np.ones(len(self.scores), dtype=bool)
+        named = query_subsets(self.truth, self.scores)
+        groups = {"": every, **{f"-{name}": among for name, among in named.items()}}
         return {
             f"top{k}{suffix}": 100 * value
             for suffix, among in groups.items()
             for k, value in self.scores.accuracy(among).items()
         }
 
-    def many(self) -> BoolArray:
-        """(Q,) queries with more than five matching gallery items."""
-        return self.partners() > _MANY
-
-    def partners(self) -> IntArray:
-        """(Q,) how many gallery items match each query."""
-        gallery = np.column_stack([self.truth.gallery.pair_ids, self.truth.gallery.styles])
-        products, counts = np.unique(gallery, axis=0, return_counts=True)
-        known = {tuple(p): int(n) for p, n in zip(products.tolist(), counts, strict=True)}
-        items = self.scores.items
-        pairs = zip(
-            self.truth.queries.pair_ids[items].tolist(),
-            self.truth.queries.styles[items].tolist(),
-            strict=True,
-        )
-        return np.array([known.get(pair, 0) for pair in pairs], dtype=np.int64)
+    def partners(self, query: int) -> int:
+        """How many gallery items match the query."""
+        items = self.scores.items[query : query + 1]
+        return int(partners(self.truth.queries, self.truth.gallery, items)[0])
 
     def right(self, query: int) -> BoolArray:
         """(length,) which of the items retrieved for the query are right."""

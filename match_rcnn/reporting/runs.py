@@ -22,9 +22,10 @@ from match_rcnn.evaluation.ground_truth import read_ground_truth
 from match_rcnn.evaluation.predictions import FILE_NAMES
 from match_rcnn.evaluation.records import Detections, GroundTruth
 from match_rcnn.evaluation.results import read_detections
+from match_rcnn.evaluation.retrieval_files import FILE_NAMES as RETRIEVAL_FILES
 from match_rcnn.evaluation.views import View, score_views, truths
 from match_rcnn.reporting.dataset import is_generated
-from match_rcnn.reporting.retrieval_part import RETRIEVAL_FILES, RetrievalPart, read_retrieval
+from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
 from match_rcnn.utils.files import read_json
 
 logger = logging.getLogger(__name__)

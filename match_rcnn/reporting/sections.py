@@ -294,7 +294,7 @@ def _query_row(run: Run, part: RetrievalPart, query: int) -> str:
         mark, class_ = ("✓ right", "right") if right[place] else ("", "wrong")
         words = f"{place + 1}{' ' * bool(mark)}{mark}"
         figures.append(figure(picture(address, f"retrieved {words}"), words, class_))
-    partners = int(part.partners()[query])
+    partners = part.partners(query)
     place = int(part.scores.places[query])
     where = f"first right one at {place + 1}" if place >= 0 else "no right one among 20"
     words = f"{partners} right in the gallery, {where}"

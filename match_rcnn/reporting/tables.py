@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.evaluation.retrieval import TOPS
+from match_rcnn.evaluation.retrieval import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS, TOPS
 from match_rcnn.evaluation.subsets import LEVELS
 from match_rcnn.reporting import published
 
@@ -28,9 +28,6 @@ VIEW_NAMES = {
 RETRIEVAL_NAMES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}
 APS = ("AP", "AP50", "AP75")
 MISSING = "\N{EN DASH}"
-#: Queries with more than this many matching gallery items have a column of their own (Table 9).
-MANY = 5
-MANY_NAME = "more_than_five"
 
 _PAPER_LEVELS = {
     "scale": ("small", "moderate", "large"),
@@ -201,17 +198,17 @@ def retrieval_overall(runs: "Sequence[Run]") -> Table:
 
 def retrieval_by_subset(runs: "Sequence[Run]") -> Table:
     """Table 9: the same by the query item's subset."""
-    headers = ["", "", *_LEVEL_HEADERS, "overall", f"> {MANY} right"]
+    headers = ["", "", *_LEVEL_HEADERS, "overall", f"> {MANY_PARTNERS} right"]
     table = Table(
         "Table 9: retrieval by subset of the query items",
         headers,
         groups=_GROUPS,
         heads=2,
         note="Detected, ground truth: the boxes on both sides. "
-        f"> {MANY} right: queries with more than {MANY} matching gallery items. "
+        f"> {MANY_PARTNERS} right: queries with more than {MANY_PARTNERS} matching gallery items. "
         "Figures published by subset are not reproduced here.",
     )
-    for k in (1, 20):
+    for k in SUBSET_TOPS:
         for run, task, boxes in _retrieval_rows(runs):
             names = [f"{task}/top{k}-{suffix}" for suffix in _SUFFIXES]
             names += [f"{task}/top{k}", f"{task}/top{k}-{MANY_NAME}"]

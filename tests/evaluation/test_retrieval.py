@@ -12,8 +12,10 @@ from match_rcnn.evaluation.retrieval import (
     GalleryTruth,
     QueryTruth,
     Retrieved,
+    decisive,
     join,
     joint_codes,
+    partners,
     representatives,
     retrieval_table,
     score_retrieval,
@@ -231,6 +233,19 @@ def test_a_query_without_partner_is_reported():
     assert scores.accuracy()[20] == 0
 
 
+def test_partners():
+    """Gallery items of the query's pair id and style; those of other styles are other clothes."""
+    shop = gallery(
+        (50, LEFT, 1, 7), (50, RIGHT, 1, 7), (51, LEFT, 1, 7), (52, LEFT, 2, 7), (53, LEFT, 1, 8)
+    )
+    rows = [(SHIRT, 1, 7), (SHIRT, 2, 7), (SKIRT, 1, 8), (SHIRT, 3, 7), (SHIRT, 0, 7)]
+    truth = queries(*((USER_PHOTO, LEFT, *row) for row in rows))
+    assert partners(truth, shop, np.arange(5)).tolist() == [3, 1, 1, 0, 0]
+    assert partners(truth, shop, np.array([2, 0])).tolist() == [1, 3]
+    assert partners(truth, gallery(), np.arange(2)).tolist() == [0, 0]
+    assert partners(truth, shop, np.array([], np.int64)).tolist() == []
+
+
 def test_accuracy_of_some_queries():
     truth = queries((1, LEFT, SHIRT, 1, 7), (2, LEFT, SHIRT, 1, 7))
     scores = score_retrieval(truth, GALLERY, retrieved((2, LEFT, SHIRT, 0.9, [RIGHT_ITEM])))
@@ -350,3 +365,31 @@ def test_it_is_the_slow_reference(seed):
     scores = score_retrieval(queries(*query_rows), gallery(*gallery_rows), retrieved(*result_rows))
     assert {k: round(v * len(scores)) for k, v in scores.accuracy().items()} == hits
     assert (scores.counts["missed"], scores.counts["missed_official"]) == (missed, official)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_not_decisive_changes_nothing(seed):
+    query_rows, gallery_rows, result_rows = (list(map(tuple, r)) for r in random_case(seed))
+    asked, found = queries(*query_rows), retrieved(*result_rows)
+    chosen = decisive(asked, found)
+    assert len(chosen) < len(result_rows)
+    whole = score_retrieval(asked, gallery(*gallery_rows), found)
+    part = retrieved(*(result_rows[i] for i in chosen))
+    again = score_retrieval(asked, gallery(*gallery_rows), part)
+    assert again.places.tolist() == whole.places.tolist()
+    assert again.counts == whole.counts
+
+
+def test_decisive():
+    """A shirt of style 1 and a skirt of style 0 in a photo, nothing to ask for in another."""
+    asked = queries((1, LEFT, SHIRT, 1, 7), (1, RIGHT, SKIRT, 0, 7))
+    rows = [
+        (1, LEFT, SHIRT, 0.5, []),  # stands for the shirt
+        (1, LEFT, SHIRT, 0.4, []),
+        (1, RIGHT, SKIRT, 0.9, []),  # the photo's best
+        (1, RIGHT, SKIRT, 0.8, []),
+        (2, FAR, SHIRT, 0.2, []),
+        (2, FAR, SHIRT, 0.3, []),  # the other photo's best
+    ]
+    assert decisive(asked, retrieved(*rows)).tolist() == [0, 2, 5]
+    assert decisive(queries(), retrieved()).tolist() == []

@@ -13,6 +13,7 @@ from match_rcnn.evaluation.retrieval_files import (
     read_retrieval_truth,
     read_retrieved,
 )
+from match_rcnn.evaluation.submission import check_results
 from match_rcnn.retrieval import MatchScorer
 
 HEIGHT, WIDTH = 100, 200
@@ -120,8 +121,9 @@ def test_the_written_file_gives_the_same_numbers(world, tmp_path):
         f"top{k}": metrics[f"top{k}"] for k in (1, 5, 10, 15, 20)
     }
     assert 0 < metrics["top1"] < 100
-    assert len(found.image_ids) == 2 * PRODUCTS  # the trousers are searched for as well
-    assert set(found.classes.tolist()) == {*range(1, PRODUCTS + 1), 8}
+    # Trousers of style 0 are not asked for, but in the gallery they are in the way.
+    assert sorted(found.classes.tolist()) == list(range(1, PRODUCTS + 1))
+    assert (found.gallery_boxes[..., 0] > 80).any()
     assert set(found.image_ids.tolist()) == set(range(1, PRODUCTS + 1))
     assert set(found.gallery_image_ids.reshape(-1).tolist()) <= set(world.image_ids[1:]) - set(
         range(1, PRODUCTS + 1)
@@ -165,8 +167,45 @@ def test_which_detections_take_part(world, tmp_path, settings, found):
     )
     metrics = world.run(evaluator)["retrieval"]
     written = read_retrieved(tmp_path / "retrieval_results.json")
-    assert len(written.image_ids) == found * PRODUCTS
+    assert len(written.image_ids) == (PRODUCTS if found else 0)
+    assert all(written.lengths == min(20, found * 2 * PRODUCTS))
     assert metrics["missed"] == (0 if found else PRODUCTS)
+
+
+def images_only(world):
+    value = json.loads(world.path.read_text())
+    del value["annotations"]
+    world.path.write_text(json.dumps(value))
+
+
+def no_file(world):
+    world.name += "_without_file"
+
+
+@pytest.mark.parametrize("truth", [images_only, no_file])
+def test_a_test_set(world, tmp_path, monkeypatch, truth, caplog):
+    """Everything that was found is searched for; which photos are whose is told by the images of
+    the file or by the dataset dicts."""
+    truth(world)
+    dataset_dict = world.dataset_dict
+    if truth is no_file:
+        told = {i: {"source": "user" if i < 100 else "shop"} for i in world.image_ids}
+        monkeypatch.setattr(world, "dataset_dict", lambda i: {**dataset_dict(i), **told[i]})
+    evaluator = RetrievalEvaluator(
+        world.name, EUCLIDEAN, output_dir=tmp_path, device="cpu", embed_boxes=half_size(world)
+    )
+    with caplog.at_level("INFO"):
+        assert world.run(evaluator) == {}
+    assert "no annotations: retrieval is not scored" in caplog.text
+    assert not (tmp_path / "retrieval_gt_boxes_results.json").exists()
+    path = tmp_path / "retrieval_results.json"
+    found = read_retrieved(path)
+    assert len(found.image_ids) == 2 * PRODUCTS
+    assert set(found.classes.tolist()) == {*range(1, PRODUCTS + 1), 8}
+    products = found.classes == found.image_ids
+    expected = [[100 + i, 200 + i] for i in found.image_ids[products].tolist()]
+    assert np.sort(found.gallery_image_ids[products, :2]).tolist() == expected
+    assert check_results(path, "retrieval").accepted
 
 
 def half_size(world):
@@ -196,6 +235,40 @@ def test_ground_truth_boxes(world):
     assert results["retrieval"]["top20"] == 0
     assert results["retrieval_gt_boxes"]["top1"] == 100
     assert results["retrieval_gt_boxes"]["missed"] == 0
+
+
+def test_ground_truth_boxes_by_subset_and_as_a_file(world, tmp_path, caplog):
+    """Occlusion is slight and medium in turn; the first product has six matching gallery items."""
+    value = json.loads(world.path.read_text())
+    shop_items = [a for a in value["annotations"] if a["image_id"] in (101, 201) and a["style"]]
+    value["annotations"] += [{**item, "id": 100 + i} for i, item in enumerate(shop_items * 2)]
+    world.path.write_text(json.dumps(value))
+
+    def embed(inputs, given):
+        for image, instances in zip(inputs, given, strict=True):
+            # Photo 2, whose product is of medium occlusion, is mistaken for one of product 4.
+            product = 4 if image["image_id"] == 2 else image["image_id"] % 100 - 1
+            instances.embedding = torch.eye(PRODUCTS)[[product] * len(instances)]
+        return given
+
+    evaluator = RetrievalEvaluator(
+        world.name, EUCLIDEAN, output_dir=tmp_path, device="cpu", embed_boxes=embed
+    )
+    with caplog.at_level("INFO"):
+        metrics = world.run(evaluator)["retrieval_gt_boxes"]
+    assert metrics["top1"] == pytest.approx(100 * 5 / 6)
+    assert metrics["top1-occlusion-slight"] == 100
+    assert metrics["top1-occlusion-medium"] == pytest.approx(100 * 2 / 3)
+    assert metrics["top1-more_than_five"] == metrics["top20-more_than_five"] == 100
+    again = score_retrieval(
+        evaluator._truth.queries,
+        evaluator._truth.gallery,
+        read_retrieved(tmp_path / "retrieval_gt_boxes_results.json"),
+    )
+    assert again.accuracy()[1] == pytest.approx(5 / 6)
+    rows = [line.split() for line in caplog.text.splitlines() if "top-1 " in line]
+    assert ["top-1", "retrieval_gt_boxes", *["nan"] * 3, "1.000", "0.667"] == rows[-1][:7]
+    assert rows[-1][-2:] == ["0.833", "1.000"]
 
 
 def test_images_without_items_are_not_embedded(world):

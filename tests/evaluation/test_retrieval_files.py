@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from match_rcnn.evaluation.retrieval import Retrieved, score_retrieval
 from match_rcnn.evaluation.retrieval_files import (
     evaluate_retrieval_files,
+    query_subsets,
     read_gallery_truth,
     read_query_truth,
     read_retrieval_truth,
@@ -131,6 +133,21 @@ def test_truth_from_annotations(write):
     assert truth.levels["scale"].tolist() == [0, 0]
     assert truth.sources == {4: "user", 2: "shop"}
     assert truth.image_ids.tolist() == [4, 4, 2, 3]
+
+
+def test_query_subsets(write):
+    """Three queries: occlusion 2 and five matching items; 3 and six; 3 and none, of style 3."""
+    item = [5, 5, 1, 1], 5
+    user = (4, "user", 8, [(*item, 1, 2), (*item, 2, 3), (*item, 3, 3)])
+    shop = (2, "shop", 8, [(*item, 1, 1)] * 5 + [(*item, 2, 1)] * 6)
+    truth = read_retrieval_truth(write("coco.json", coco(user, shop)))
+    nothing = Retrieved(*(np.zeros((0, *s)) for s in [(), (4,), (), (), (20,), (20, 4), ()]))
+    found = query_subsets(truth, score_retrieval(truth.queries, truth.gallery, nothing))
+    assert {name: among.tolist() for name, among in found.items()} == {
+        "more_than_five": [False, True, False],
+        "occlusion-medium": [True, False, False],
+        "occlusion-heavy": [False, True, True],
+    }
 
 
 def test_no_sources_no_truth(write):

@@ -1,4 +1,10 @@
-from match_rcnn.evaluation.tables import category_table, flatten, subset_table, task_table
+from match_rcnn.evaluation.tables import (
+    category_table,
+    flatten,
+    retrieval_subset_table,
+    subset_table,
+    task_table,
+)
 
 RESULTS = {
     "bbox": {
@@ -16,6 +22,27 @@ RESULTS = {
 
 def cells(table):
     return [line.split() for line in table.splitlines()]
+
+
+def test_retrieval_by_subset():
+    """Table 9's rows: a k and a kind of boxes; its columns: levels, overall, many right ones."""
+    metrics = {
+        "bbox/AP": 9.0,
+        "retrieval/top1": 25.0,
+        "retrieval/top20": 50.0,
+        "retrieval/top1-occlusion-heavy": 12.5,
+        "retrieval/top20-viewpoint-side_or_back": 75.0,
+        "retrieval_gt_boxes/top1": 100.0,
+        "retrieval_gt_boxes/top1-more_than_five": 37.5,
+    }
+    lines = retrieval_subset_table(metrics).splitlines()
+    assert lines[0].split()[:5] == ["boxes", "scale", "scale", "scale", "occlusion"]
+    assert lines[1].split()[:3] == ["small", "modest", "large"]
+    first, second, third = [line.split() for line in lines[3:]]
+    nan = ["nan"]
+    assert first == ["top-1", "retrieval", *nan * 5, "0.125", *nan * 6, "0.250", "nan"]
+    assert second == ["top-1", "retrieval_gt_boxes", *nan * 12, "1.000", "0.375"]
+    assert third == ["top-20", "retrieval", *nan * 11, "0.750", "0.500", "nan"]
 
 
 def test_task_table():

@@ -1,5 +1,4 @@
 import json
-import math
 import shutil
 
 import pytest
@@ -22,7 +21,7 @@ def test_scores_are_computed_anew_and_the_rest_is_taken_from_metrics_json(tmp_pa
     assert run.metrics["retrieval_gt_boxes/top1"] == 25
     assert run.metrics["retrieval/top1"] == 50
     assert run.metrics["retrieval/top1-occlusion-medium"] == 50
-    assert math.isnan(run.metrics["retrieval/top1-more_than_five"])
+    assert "retrieval/top1-more_than_five" not in run.metrics  # there are no such queries
     assert run.measured == MEASURED
 
 
