@@ -8,14 +8,16 @@ import torch.utils.data as torchdata
 
 from match_rcnn.d2 import (
     CfgNode,
+    DatasetCatalog,
     DatasetFromList,
-    MapDataset,
     comm,
     get_detection_dataset_dicts,
 )
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
+from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.streams import ShuffledStream, StreamBatchSampler
+from match_rcnn.utils.signals import ignore_preemption
 
 Batch = list[dict[str, Any]]
 BatchSampler = StreamBatchSampler | PairBatchSampler
@@ -37,6 +39,8 @@ def build_train_loader(
     pair_share: float | None = None,
 ) -> torchdata.DataLoader[Batch]:
     """The training loader of this process; batches are lists of mapped samples.
+
+    Images that cannot be read are replaced (:mod:`match_rcnn.data.readable`).
 
     Args:
         items: dataset dicts; they are serialised once and shared by the workers.
@@ -60,13 +64,43 @@ def build_train_loader(
         stream = PairedStream(images, index)
         sampler = PairBatchSampler(stream, total_batch_size, pair_share=pair_share, **place)
     return torchdata.DataLoader(
-        MapDataset(stream, mapper),
+        ReadableSamples(stream, mapper),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=list_collator,
         # Its own, or starting the workers would move the generator that the training draws from.
         generator=torch.Generator(),
+        worker_init_fn=ignore_preemption,
     )
+
+
+#: Dataset dicts that were counted and wait for their loader, by what :func:`_data_of` says.
+_waiting: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+
+
+def count_training_images(cfg: CfgNode) -> int:
+    """How many images the loader of ``cfg`` draws from.
+
+    It reads them; the next :func:`build_train_loader_from_cfg` need not do it again.
+    """
+    key = _data_of(cfg)
+    if key not in _waiting:
+        _waiting.clear()
+        _waiting[key] = _read(cfg)
+    return len(_waiting[key])
+
+
+def _data_of(cfg: CfgNode) -> tuple[Any, ...]:
+    """Equal for equal data: the functions that read it, which are others for other files."""
+    readers = tuple(DatasetCatalog.data.get(name) for name in cfg.DATASETS.TRAIN)
+    return (*readers, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+
+
+def _read(cfg: CfgNode) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    return items
 
 
 def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
@@ -80,9 +114,7 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler or PairSampler, got {kind}"
         )
-    items = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
+    items = _waiting.pop(_data_of(cfg), None) or _read(cfg)
     return build_train_loader(
         items,
         DeepFashion2Mapper(cfg, is_train=True),

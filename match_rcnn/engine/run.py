@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 from match_rcnn.config import get_match_rcnn_cfg
@@ -15,7 +16,9 @@ from match_rcnn.d2 import (
     verify_results,
 )
 from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.engine.schedule import let_overrides_decide
 from match_rcnn.engine.trainer import MatchRCNNTrainer
+from match_rcnn.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = get_match_rcnn_cfg()
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
+    let_overrides_decide(cfg, args.opts)
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="match_rcnn")
@@ -39,8 +43,16 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.eval_only:
         return _evaluate(cfg, resume=args.resume)
     trainer = MatchRCNNTrainer(cfg)
+    _save_planned(trainer.cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train() or {}
+
+
+def _save_planned(cfg: CfgNode) -> None:
+    """Over the config that the host saved before the schedule was worked out."""
+    if comm.is_main_process():
+        with atomic_write(Path(cfg.OUTPUT_DIR) / "config.yaml") as file:
+            file.write(cfg.dump().encode())
 
 
 def _evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.engine.hooks import DeterministicSteps
 from match_rcnn.engine.precision import set_precision
+from match_rcnn.engine.schedule import plan_schedule
 from match_rcnn.evaluation.build import build_evaluator
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class MatchRCNNTrainer(DefaultTrainer):
     """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
 
     def __init__(self, cfg: CfgNode) -> None:
-        super().__init__(cfg)
+        super().__init__(plan_schedule(cfg, comm.get_world_size()))
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
 
