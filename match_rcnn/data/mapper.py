@@ -35,6 +35,10 @@ SOURCE_CODES = {"user": 0, "shop": 1}
 NO_SOURCE = -1
 
 
+class UnreadableImageError(ValueError):
+    """The file is there, but is no image that can be decoded."""
+
+
 class DeepFashion2Mapper:
     """Read the image, augment it with its annotations, and make tensors of both.
 
@@ -205,14 +209,14 @@ def read_stored_image(file_name: str, image_format: str) -> npt.NDArray[np.uint8
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the image cannot be read.
+        UnreadableImageError: the image cannot be decoded.
     """
     with PathManager.open(file_name, "rb") as file:
         try:
             image = Image.open(file)
             image.load()
         except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-            raise ValueError(f"cannot read image {file_name}: {error}") from error
+            raise UnreadableImageError(f"cannot read image {file_name}: {error}") from error
         return detection_utils.convert_PIL_to_numpy(image, image_format)
 
 

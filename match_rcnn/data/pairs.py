@@ -140,9 +140,31 @@ class PairedStream:
         return self.pair(position)[side - 1] if side else self.images.index(position)
 
     def __getitem__(self, key: int) -> dict[str, Any]:
-        item = dict(self.images.items[self.index(key)])
-        item["seed"] = sample_seed(self.seed, key)
-        return item
+        return self._item(self.index(key), key)
+
+    def _item(self, index: int, key: int) -> dict[str, Any]:
+        return {**self.images.items[index], "seed": sample_seed(self.seed, key)}
+
+    def units(self, keys: Sequence[int]) -> list[list[int]]:
+        """Keys by what can only be replaced together: the two of a pair, and others alone."""
+        units: list[list[int]] = []
+        for key in keys:
+            if key % 3 == 2 and units and units[-1] == [key - 1]:
+                units[-1].append(key)
+            else:
+                units.append([key])
+        return units
+
+    def substitutes(self, unit: Sequence[int], attempt: int) -> list[dict[str, Any]]:
+        """Other items for a unit whose own cannot be used, a new draw each attempt: for a pair
+        another pair, since the rest of it would match nothing."""
+        position, side = divmod(unit[0], 3)
+        if not side:
+            return self.images.substitutes([position], attempt)
+        generator = np.random.default_rng([self.seed, 3, position, attempt])
+        anchor = self.pairs.anchors[int(generator.integers(len(self.pairs.anchors)))]
+        pair = self.pairs.draw_pair(anchor, generator)
+        return [self._item(pair[key % 3 - 1], key) for key in unit]
 
 
 class PairBatchSampler(torchdata.Sampler[list[int]]):

@@ -64,6 +64,19 @@ class ShuffledStream:
         item["seed"] = sample_seed(self.seed, position)
         return item
 
+    def units(self, keys: Sequence[int]) -> list[list[int]]:
+        """Keys by what can only be replaced together: here each alone."""
+        return [[key] for key in keys]
+
+    def substitutes(self, unit: Sequence[int], attempt: int) -> list[dict[str, Any]]:
+        """Other items for a unit whose own cannot be used, a new draw each attempt."""
+        items = []
+        for position in unit:
+            generator = np.random.default_rng([self.seed, 2, position, attempt])
+            item = dict(self.items[int(generator.integers(len(self.items)))])
+            items.append({**item, "seed": sample_seed(self.seed, position)})
+        return items
+
 
 def sample_seed(seed: int, position: int) -> int:
     """What the augmentations of one sample are drawn from."""
