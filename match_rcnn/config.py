@@ -23,6 +23,18 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.SOLVER.CHECKPOINT_EPOCHS = None  # SOLVER.CHECKPOINT_PERIOD
     cfg.TEST.EVAL_EPOCHS = None  # TEST.EVAL_PERIOD
 
+    # The batch goes through the model in so many equal parts, whose gradients are added up; it
+    # needs the memory of one part (docs/endurance.md says what differs).
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Of the checkpoints written every SOLVER.CHECKPOINT_PERIOD, how many stay; 0: all.
+    cfg.SOLVER.CHECKPOINTS_KEPT = 5
+
+    # A moving average of the weights, which evaluations use: each step moves it by (1 - DECAY) of
+    # the way to the weights.
+    cfg.MODEL_EMA = CfgNode()
+    cfg.MODEL_EMA.ENABLED = False
+    cfg.MODEL_EMA.DECAY = 0.999
+
     # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide),
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
@@ -52,6 +64,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
     # a user and a shop photo of the same clothes; the rest come from all images.
     cfg.DATALOADER.PAIR_SHARE = 0.5
+    # Training images that cannot be read are replaced and listed in unreadable_images.json; with
+    # more than this share of the data set's images training stops.
+    cfg.DATALOADER.MAX_UNREADABLE_SHARE = 0.01
 
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
@@ -59,6 +74,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.RETRIEVAL_MIN_SCORE = 0.0
     # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Training ends after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
 
 
 def get_match_rcnn_cfg() -> CfgNode:
