@@ -154,7 +154,6 @@ class Scorer:
         self,
         ignored: BoolArray | None = None,
         images: BoolArray | None = None,
-        outside: BoolArray | None = None,
         brief: bool = False,
     ) -> Scores:
         """
@@ -162,8 +161,6 @@ class Scorer:
             ignored: (G,) more items that count neither as hit nor as miss, and whose detections
                 count neither as true nor as false; as items outside an area range.
             images: (I,) only these images count, all if ``None``.
-            outside: (D,) detections that count as nothing when they take no item, as detections
-                outside an area range; ``None``: none.
             brief: AP, AP50 and AP75 only, without area ranges and recall.
         """
         task, truth = TASKS[self.similarities.task], self.similarities.ground_truth
@@ -171,7 +168,7 @@ class Scorer:
             task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
         base = truth.crowd if task.name != "keypoints" else truth.crowd | (truth.num_keypoints == 0)
         base = base if ignored is None else base | ignored
-        parts = [self._range(area, task.limits, base, outside, images) for area in task.areas]
+        parts = [self._range(area, task.limits, base, images) for area in task.areas]
         precision = np.stack([part.precision for part in parts], axis=3)
         recall = np.stack([part.recall for part in parts], axis=2)
         return Scores(task, truth.category_names, precision, recall)
@@ -181,15 +178,13 @@ class Scorer:
         area: str,
         limits: Sequence[int],
         ignored: BoolArray,
-        outside: BoolArray | None,
         images: BoolArray | None,
     ) -> Curves:
         truth, found = self.similarities.ground_truth, self.similarities.detections
         low, high = _RANGES[area]
         ignored = ignored | (truth.areas < low) | (truth.areas > high)
-        out_of_range = (found.areas < low) | (found.areas > high)
-        out_of_range = out_of_range if outside is None else out_of_range | outside
-        return self.matcher.curves(ignored, out_of_range, limits, images)
+        outside = (found.areas < low) | (found.areas > high)
+        return self.matcher.curves(ignored, outside, limits, images)
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from match_rcnn.evaluation.matching import RECALLS, THRESHOLDS, Matcher
 from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
 from match_rcnn.evaluation.retrieval import join
 from match_rcnn.evaluation.similarity import Similarities, box_overlaps, compute_similarities
-from match_rcnn.evaluation.subsets import most_overlapped
 
 #: IoU from which on a box is on an item, as in AP50.
 ON = float(THRESHOLDS[0])
+#: Less similar than this, a detection is about the background (as in TIDE, arXiv 2008.08115).
+ABOUT = 0.1
 _BINS = 10
 
 
@@ -165,9 +166,20 @@ def landmark_errors(truth: GroundTruth, found: Detections) -> LandmarkErrors:
     return LandmarkErrors(errors, counts, measured, int((truth.labelled() > 0).sum()))
 
 
+def _most_overlapped(similarities: Similarities) -> IntArray:
+    """(D,) the item which each detection overlaps most (of equals the last), -1 where it overlaps
+    none by ``ABOUT``."""
+    item = np.full(len(similarities.detections.scores), -1, dtype=np.int64)
+    pairs = np.flatnonzero(similarities.values >= ABOUT)
+    # The last one written stays.
+    pairs = pairs[np.argsort(similarities.values[pairs], kind="stable")]
+    item[similarities.detection[pairs]] = similarities.item[pairs]
+    return item
+
+
 def _most_similar(similarities: Similarities) -> IntArray:
     """(G,) of the detections that are about an item the most similar one, -1: none."""
-    about = most_overlapped(similarities)
+    about = _most_overlapped(similarities)
     pairs = np.flatnonzero(about[similarities.detection] == similarities.item)
     pairs = pairs[np.argsort(similarities.values[pairs], kind="stable")]
     best = np.full(len(similarities.ground_truth.ids), -1, dtype=np.int64)

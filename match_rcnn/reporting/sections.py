@@ -56,7 +56,8 @@ def _subsets(runs: Sequence[Run]) -> Section | None:
         return None
     lead = (
         "An item outside the subset is ignored, as items outside an area range are in COCO: no "
-        "miss, and a detection of it is neither right nor wrong."
+        "miss, and a detection of it is neither right nor wrong. A detection of nothing is wrong "
+        "in every subset."
     )
     made = [tables.by_subset(runs, view) for view in views]
     return Section("By subset", lead, [*made, tables.by_source(runs)])

@@ -110,26 +110,36 @@ def rle(box: Any) -> dict[str, Any]:
     return {"size": list(SIZE), "counts": encoded["counts"].decode()}
 
 
+class IgnoringEval(COCOeval):
+    """COCOeval whose ground truth may say what is ignored: the original overwrites ``ignore``."""
+
+    ignored: Collection[int] = ()
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for items in self._gts.values():
+            for item in items:
+                item["ignore"] = item["ignore"] or item["id"] in self.ignored
+
+
 def reference(
     ground_truth: dict[str, Any],
     results: list[dict[str, Any]],
     task: str,
     image_ids: list[int] | None = None,
-    away: Collection[int] = (),
+    ignored: Collection[int] = (),
 ) -> Any:
     """COCOeval of pycocotools with the official sigmas: what the official evaluator is.
 
     Args:
-        away: ids of detections (from 1, in the order of ``results``) that get a huge area.
+        ignored: ids of annotations that get ``ignore``.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = copy.deepcopy(ground_truth)
         coco.createIndex()
-        found = coco.loadRes(copy.deepcopy(results))
-        for index in away:
-            found.anns[index]["area"] = 1e11
-        evaluation = COCOeval(coco, found, task)
+        evaluation = IgnoringEval(coco, coco.loadRes(copy.deepcopy(results)), task)
+        evaluation.ignored = ignored
         evaluation.params.kpt_oks_sigmas = taxonomy.SIGMAS
         if image_ids is not None:
             evaluation.params.imgIds = image_ids
@@ -137,38 +147,6 @@ def reference(
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
-
-
-def subset_reference(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], task: str, inside: set[int]
-) -> Any:
-    """pycocotools' own area ranges made to do subsets: what is outside, item or detection, has an
-    area beyond the range. A detection is where the item is that it overlaps most, from 0.1 on.
-
-    Args:
-        inside: ids of the subset's items.
-    """
-    whole = reference(ground_truth, results, task)
-    away = {key for key, place in _most_overlapped(whole).items() if place not in inside}
-    moved = copy.deepcopy(ground_truth)
-    for item in moved["annotations"]:
-        if item["id"] not in inside and task == "keypoints":
-            item["num_keypoints"] = 0  # OKS needs the area; this ignores an item as well
-        elif item["id"] not in inside:
-            item["area"] = 1e11
-    return reference(moved, results, task, away=away)
-
-
-def _most_overlapped(evaluation: Any) -> dict[int, int]:
-    """Item ids by detection id."""
-    found = {}
-    for key, values in evaluation.ious.items():
-        order = np.argsort([-d["score"] for d in evaluation._dts[key]], kind="mergesort")
-        for place, row in zip(order, values, strict=False):
-            best = max(range(len(row)), key=lambda g, row=row: (row[g], g))
-            if row[best] >= 0.1:
-                found[evaluation._dts[key][place]["id"]] = evaluation._gts[key][best]["id"]
-    return found
 
 
 def compact(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,7 +164,6 @@ def tools() -> SimpleNamespace:
     return SimpleNamespace(
         Case=Case,
         reference=reference,
-        subset_reference=subset_reference,
         compact=compact,
         rle=rle,
         SIZE=SIZE,

@@ -17,7 +17,7 @@ have to be written into the areas, a run each. Ours did all 60 tables in half th
 import argparse
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from match_rcnn.data.taxonomy import FloatArray
 from match_rcnn.evaluation.coco_tasks import TASKS
 from match_rcnn.evaluation.predictions import ImagePredictions, to_detections
 from match_rcnn.evaluation.records import GroundTruth
-from match_rcnn.evaluation.subsets import ABOUT, LEVELS
+from match_rcnn.evaluation.subsets import LEVELS
 from match_rcnn.evaluation.views import View, score_views, truths
 
 GOAL = 10.0
@@ -104,11 +104,7 @@ def evaluate(world: World) -> dict[str, View]:
 
 
 class Reference:
-    """pycocotools on the same data, once a table.
-
-    An item or detection outside a subset gets an area beyond the range "all", so that pycocotools
-    itself does what ``match_rcnn.evaluation.subsets`` says.
-    """
+    """pycocotools on the same data, once a table."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -133,19 +129,15 @@ class Reference:
             }
             coco.createIndex()
             found = coco.loadRes([dict(entry) for entry in self.results[task]])
-            whole = _evaluate(coco, found, task)
-        tables = {view: whole.stats[:3]}
-        about = _most_overlapped(whole)
-        areas = {i: entry["area"] for i, entry in found.anns.items()}
+        tables = {view: _evaluate(coco, found, task)}
         assert truth.sources is not None
         for source in SOURCES:
             ids = truth.image_ids[truth.sources == source].tolist()
-            tables[f"{view}/source-{source}"] = _evaluate(coco, found, task, ids).stats[:3]
+            tables[f"{view}/source-{source}"] = _evaluate(coco, found, task, ids)
         for name, names in LEVELS.items():
             for level, level_name in enumerate(names, 1):
-                inside = set(truth.ids[truth.attributes[name] == level].tolist())
-                with _moved_away(coco, found, task, inside, about, areas):
-                    stats = _evaluate(coco, found, task).stats[:3]
+                outside = set(truth.ids[truth.attributes[name] != level].tolist())
+                stats = _evaluate(coco, found, task, outside=outside)
                 tables[f"{view}/{name}-{level_name}"] = stats
         return tables
 
@@ -161,55 +153,37 @@ class Reference:
         return items
 
 
-@contextlib.contextmanager
-def _moved_away(
+class _Evaluation(COCOeval):  # type: ignore[misc]
+    """pycocotools' own, which ignores the items ``outside`` (ids) as well."""
+
+    outside: Set[int] = frozenset()
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for items in self._gts.values():
+            for item in items:
+                item["ignore"] = item["ignore"] or item["id"] in self.outside
+
+
+def _evaluate(
     coco: COCO,
     found: COCO,
     task: str,
-    inside: set[int],
-    about: dict[int, int],
-    areas: dict[int, float],
-) -> Iterator[None]:
-    """Inside the block everything outside the subset is ignored."""
-    key = "num_keypoints" if task == "keypoints" else "area"  # OKS needs the items' areas
-    outside = [item for i, item in coco.anns.items() if i not in inside]
-    kept = [item[key] for item in outside]
-    for item in outside:
-        item[key] = 0 if task == "keypoints" else 1e11
-    for index, item_id in about.items():
-        found.anns[index]["area"] = areas[index] if item_id in inside else 1e11
-    yield
-    for item, value in zip(outside, kept, strict=True):
-        item[key] = value
-    for index, area in areas.items():
-        found.anns[index]["area"] = area
-
-
-def _evaluate(coco: COCO, found: COCO, task: str, image_ids: list[int] | None = None) -> COCOeval:
+    image_ids: list[int] | None = None,
+    outside: Set[int] = frozenset(),
+) -> FloatArray:
+    """AP, AP50 and AP75."""
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco, found, task)
+        evaluation = _Evaluation(coco, found, task)
+        evaluation.outside = outside
         evaluation.params.kpt_oks_sigmas = taxonomy.SIGMAS
         if image_ids is not None:
             evaluation.params.imgIds = image_ids
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return evaluation
-
-
-def _most_overlapped(evaluation: COCOeval) -> dict[int, int]:
-    """Item ids by the id of the detection that is about them."""
-    about = {}
-    for key, values in evaluation.ious.items():
-        if len(values) == 0:
-            continue
-        order = np.argsort([-d["score"] for d in evaluation._dts[key]], kind="mergesort")
-        reverse = np.asarray(values)[:, ::-1]
-        for place, row, best in zip(order, reverse, reverse.argmax(1), strict=False):
-            if row[best] >= ABOUT:
-                item = evaluation._gts[key][len(row) - 1 - best]
-                about[evaluation._dts[key][place]["id"]] = item["id"]
-    return about
+    stats: FloatArray = evaluation.stats[:3]
+    return stats
 
 
 def _images(truth: GroundTruth) -> list[dict[str, Any]]:
