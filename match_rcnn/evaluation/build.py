@@ -7,6 +7,7 @@ import torch
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, DatasetEvaluators, Instances
 from match_rcnn.evaluation.evaluator import DeepFashion2Evaluator
+from match_rcnn.evaluation.pictures import PredictionPictures
 from match_rcnn.evaluation.retrieval_evaluator import RetrievalEvaluator
 from match_rcnn.retrieval.scoring import MatchScorer
 
@@ -15,24 +16,28 @@ def build_evaluator(
     cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None = None
 ) -> DatasetEvaluator:
     """Box AP, mask and landmark AP where the config has the streams, and retrieval where it has the
-    match network. Files go to ``OUTPUT_DIR/inference/<dataset_name>``.
+    match network; pictures if it asks for them. Files go to
+    ``OUTPUT_DIR/inference/<dataset_name>``.
 
     Args:
         model: whose match network scores pairs; None: no retrieval.
     """
-    detection = DeepFashion2Evaluator.from_cfg(cfg, dataset_name)
-    if model is None or not cfg.MODEL.MATCH_ON:
-        return detection
-    embedder = BoxEmbedder(model)
-    retrieval = RetrievalEvaluator(
-        dataset_name,
-        embedder.scorer,
-        output_dir=Path(cfg.OUTPUT_DIR) / "inference" / dataset_name,
-        max_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
-        min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
-        embed_boxes=embedder,
-    )
-    return DatasetEvaluators([detection, retrieval])
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    parts: list[DatasetEvaluator] = [DeepFashion2Evaluator.from_cfg(cfg, dataset_name)]
+    if model is not None and cfg.MODEL.MATCH_ON:
+        embedder = BoxEmbedder(model)
+        retrieval = RetrievalEvaluator(
+            dataset_name,
+            embedder.scorer,
+            output_dir=folder,
+            max_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
+            min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
+            embed_boxes=embedder,
+        )
+        parts.append(retrieval)
+    if cfg.TEST.VISUALIZE_IMAGES:
+        parts.append(PredictionPictures(cfg.TEST.VISUALIZE_IMAGES, folder / "pictures"))
+    return DatasetEvaluators(parts) if len(parts) > 1 else parts[0]
 
 
 class BoxEmbedder:

@@ -64,14 +64,6 @@ class Entries:
         return whole
 
 
-def find(known: IntArray, asked: IntArray) -> IntArray:
-    """(N,) places of ``asked`` in the rising ``known``, -1 where it is not there."""
-    if len(known) == 0:
-        return np.full(len(asked), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[place] == asked, place, -1)
-
-
 def as_numbers(values: list[Any]) -> FloatArray | None:
     """The array of a (nested) list, ``None`` if it is ragged or not of finite numbers."""
     try:

@@ -16,6 +16,7 @@ from pycocotools import mask as mask_utils
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data import taxonomy
+from match_rcnn.data.taxonomy import IntArray
 from match_rcnn.evaluation import tables
 from match_rcnn.evaluation.coco_tasks import TASKS, Scores
 from match_rcnn.evaluation.ground_truth import read_ground_truth
@@ -84,9 +85,7 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         self._max_detections = max_detections
         self._max_landmark_detections = max_landmark_detections
         self._by_subset = by_subset
-        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        contiguous = contiguous or {c.id: c.id - 1 for c in taxonomy.CATEGORIES}
-        self._category_ids = np.array(sorted(contiguous, key=contiguous.__getitem__))
+        self._category_ids = category_ids(self._metadata)
         self._predictions: list[ImagePredictions] = []
         self._ground_truth: GroundTruth | None = None
 
@@ -197,6 +196,14 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             shown = known[place] if place < len(known) else name
             metrics[f"AP-{shown}"] = _percent(values["AP"])
         return metrics
+
+
+def category_ids(metadata: Any) -> IntArray:
+    """(classes,) the category id of each of a model's classes, from a data set's metadata, which
+    may name them as ``thing_dataset_id_to_contiguous_id``."""
+    places = metadata.get("thing_dataset_id_to_contiguous_id")
+    places = places or {c.id: c.id - 1 for c in taxonomy.CATEGORIES}
+    return np.array(sorted(places, key=places.__getitem__), dtype=np.int64)
 
 
 def _encode(instances: Instances) -> list[bytes]:

@@ -13,7 +13,8 @@ import numpy as np
 from match_rcnn.data import taxonomy
 from match_rcnn.data.annotations import ATTRIBUTES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries, as_numbers, find
+from match_rcnn.evaluation.columns import Entries, as_numbers
+from match_rcnn.evaluation.joins import find
 from match_rcnn.evaluation.records import GroundTruth, LandmarkBuilder, parse_keypoints
 from match_rcnn.evaluation.rle import to_rle
 from match_rcnn.utils.json_stream import stream_arrays

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import as_numbers, find
+from match_rcnn.evaluation.columns import as_numbers
+from match_rcnn.evaluation.joins import find
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -18,7 +18,7 @@ Shapes: ``N`` ground-truth items of consumer photos, ``G`` of shop photos, ``R``
 consumer photos, ``T`` retrieved items of each. Boxes are x1, y1, x2, y2 in pixels, without +1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,8 +27,9 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import find
+from match_rcnn.evaluation.joins import join, joint_codes
 from match_rcnn.evaluation.records import BoolArray
+from match_rcnn.evaluation.similarity import box_ious
 
 #: The k of top-k accuracy; result lists are this long at most.
 TOPS = (1, 5, 10, 15, 20)
@@ -215,7 +216,7 @@ def representatives(queries: QueryTruth, found: Found) -> IntArray:
     order = np.argsort(queries.image_ids, kind="stable")
     detection, place = join(queries.image_ids[order], found.image_ids)
     item = order[place]
-    overlaps = box_ious(found.boxes[detection], queries.boxes[item])
+    overlaps = corner_ious(found.boxes[detection], queries.boxes[item])
     # A detection's first item of the largest overlap.
     best = _first_of_each(detection, np.lexsort((-overlaps, detection)))
     detection, item = detection[best], item[best]
@@ -249,7 +250,7 @@ def _first_hits(
     )
     order = np.argsort(known, kind="stable")
     entry, place = join(known[order], asked)
-    right = box_ious(boxes[entry], gallery.boxes[order[place]]) >= THRESHOLD
+    right = corner_ious(boxes[entry], gallery.boxes[order[place]]) >= THRESHOLD
     hits = np.zeros(images.shape, dtype=bool)
     hits.reshape(-1)[entry[right]] = True
     hits &= np.arange(length) < retrieved.lengths[detections, None]
@@ -263,39 +264,11 @@ def first_places(hits: BoolArray) -> IntArray:
     return np.where(hits.any(1), hits.argmax(1), -1)
 
 
-def join(known: IntArray, asked: IntArray) -> tuple[IntArray, IntArray]:
-    """All pairs of equal values, as indices: first into ``asked``, rising, then into ``known``,
-    which must rise."""
-    first = np.searchsorted(known, asked, side="left")
-    counts = np.searchsorted(known, asked, side="right") - first
-    place = np.repeat(np.arange(len(asked)), counts)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return place, first[place] + within
-
-
-def joint_codes(known: Sequence[IntArray], asked: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """One number for each row of several columns, equal where the rows are; -1 for rows of
-    ``asked`` that ``known`` cannot have."""
-    codes: IntArray = np.zeros(len(known[0]), dtype=np.int64)
-    wanted: IntArray = np.zeros(len(asked[0]), dtype=np.int64)
-    lost = np.zeros(len(asked[0]), dtype=bool)
-    for column, asked_column in zip(known, asked, strict=True):
-        values, inverse = np.unique(column, return_inverse=True)
-        place = find(values, asked_column)
-        lost |= place < 0
-        codes, wanted = codes * len(values) + inverse, wanted * len(values) + place
-    return codes, np.where(lost, -1, wanted)
-
-
-def box_ious(first: FloatArray, second: FloatArray) -> FloatArray:
+def corner_ious(first: FloatArray, second: FloatArray) -> FloatArray:
     """(P,) IoU of (P, 4) and (P, 4) boxes, to the last bit as the official script gets it: through
-    width and height; 0 where nothing is shared."""
-    (low_a, size_a), (low_b, size_b) = ((b[:, :2], b[:, 2:] - b[:, :2]) for b in (first, second))
-    shared = np.minimum(low_a + size_a, low_b + size_b) - np.maximum(low_a, low_b)
-    inside = (shared > 0).all(1)
-    area = np.where(inside, shared.prod(1), 0.0)
-    union = size_a.prod(1) + size_b.prod(1) - area
-    return np.divide(area, union, out=np.zeros(len(first)), where=inside)
+    width and height."""
+    first, second = (np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in (first, second))
+    return box_ious(first, second)
 
 
 def _first_of_each(groups: IntArray, order: IntArray) -> IntArray:

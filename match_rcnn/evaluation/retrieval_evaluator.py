@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import Boxes, DatasetEvaluator, Instances, MetadataCatalog, comm
-from match_rcnn.data import taxonomy
 from match_rcnn.data.annotations import SOURCES
 from match_rcnn.data.taxonomy import IntArray
+from match_rcnn.evaluation.evaluator import category_ids
 from match_rcnn.evaluation.results import BOX_DIGITS, rounded
 from match_rcnn.evaluation.retrieval import (
     SUBSET_TOPS,
@@ -101,9 +101,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         self._embed_boxes = embed_boxes
         self._by_subset = by_subset
         self._device = device
-        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        self._contiguous = contiguous or {c.id: c.id - 1 for c in taxonomy.CATEGORIES}
-        self._category_ids = np.array(sorted(self._contiguous, key=self._contiguous.__getitem__))
+        self._category_ids = category_ids(self._metadata)
         self._truth: RetrievalTruth | None = None
         self._truth_is_read = False
         self.reset()
@@ -163,7 +161,8 @@ class RetrievalEvaluator(DatasetEvaluator):
         scale = np.array([width / image["width"], height / image["height"]] * 2)
         instances = Instances((height, width))
         instances.pred_boxes = Boxes(torch.from_numpy(truth.boxes[rows] * scale).float())
-        classes = [self._contiguous[c] for c in truth.classes[rows].tolist()]
+        places = {category_id: i for i, category_id in enumerate(self._category_ids.tolist())}
+        classes = [places[category_id] for category_id in truth.classes[rows].tolist()]
         instances.pred_classes = torch.tensor(classes, dtype=torch.int64)
         instances.scores = torch.ones(len(rows))
         instances.item = torch.arange(len(rows))

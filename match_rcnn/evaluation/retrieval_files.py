@@ -15,7 +15,8 @@ import orjson
 
 from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries, as_numbers, find
+from match_rcnn.evaluation.columns import Entries, as_numbers
+from match_rcnn.evaluation.joins import find
 from match_rcnn.evaluation.records import BoolArray
 from match_rcnn.evaluation.results import write_results
 from match_rcnn.evaluation.retrieval import (

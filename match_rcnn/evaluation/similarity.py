@@ -9,8 +9,9 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.evaluation.joins import join
 from match_rcnn.evaluation.oks import pairwise_oks
-from match_rcnn.evaluation.records import Detections, GroundTruth
+from match_rcnn.evaluation.records import BoolArray, Detections, GroundTruth
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,11 @@ def compute_similarities(
     task: str, ground_truth: GroundTruth, detections: Detections
 ) -> Similarities:
     """Args: task: ``bbox``, ``segm`` or ``keypoints``."""
-    detection, item = _pairs(ground_truth.groups, detections.groups(ground_truth))
+    # The groups of items and of detections both rise.
+    detection, item = join(ground_truth.groups, detections.groups(ground_truth))
     function = {"bbox": box_overlaps, "segm": mask_overlaps, "keypoints": pairwise_oks}[task]
     values = function(ground_truth, detections, detection, item)
     return Similarities(task, ground_truth, detections, detection, item, values)
-
-
-def _pairs(item_groups: IntArray, detection_groups: IntArray) -> tuple[IntArray, IntArray]:
-    """Both (P,), from the rising groups of items and detections."""
-    first = np.searchsorted(item_groups, detection_groups, side="left")
-    counts = np.searchsorted(item_groups, detection_groups, side="right") - first
-    detection = np.repeat(np.arange(len(detection_groups)), counts)
-    place = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return detection, first[detection] + place
 
 
 def box_overlaps(
@@ -57,14 +50,20 @@ def box_overlaps(
     """(P,) IoU of boxes, for a crowd item the part of the detection inside."""
     assert detections.boxes is not None
     found, truth = detections.boxes[detection], ground_truth.boxes[item]
-    low = np.maximum(found[:, :2], truth[:, :2])
-    high = np.minimum(found[:, :2] + found[:, 2:], truth[:, :2] + truth[:, 2:])
+    return box_ious(found, truth, ground_truth.crowd[item])
+
+
+def box_ious(first: FloatArray, second: FloatArray, crowd: BoolArray | bool = False) -> FloatArray:
+    """(P,) IoU of (P, 4) and (P, 4) boxes x, y, width, height, 0 where nothing is shared, to the
+    last bit as pycocotools gets it; where ``crowd``, the part of the first that is shared."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    high = np.minimum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:])
     inside = (high > low).all(1)
     shared = np.where(inside, (high - low).prod(1), 0.0)
-    area = found[:, 2] * found[:, 3]
-    both = area + truth[:, 2] * truth[:, 3] - shared
-    union = np.where(ground_truth.crowd[item], area, both)
-    return np.divide(shared, union, out=np.zeros(len(item)), where=inside)
+    area = first[:, 2] * first[:, 3]
+    both = area + second[:, 2] * second[:, 3] - shared
+    union = np.where(crowd, area, both)
+    return np.divide(shared, union, out=np.zeros(len(first)), where=inside)
 
 
 def mask_overlaps(

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries, find
+from match_rcnn.evaluation.columns import Entries
+from match_rcnn.evaluation.joins import find
 from match_rcnn.evaluation.records import parse_keypoints
 from match_rcnn.utils.files import read_json
 from match_rcnn.utils.json_stream import stream_arrays

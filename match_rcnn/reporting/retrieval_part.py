@@ -13,7 +13,7 @@ from match_rcnn.evaluation.retrieval import (
     TOPS,
     RetrievalScores,
     Retrieved,
-    box_ious,
+    corner_ious,
     partners,
     representatives,
     score_retrieval,
@@ -72,7 +72,7 @@ class RetrievalPart:
     @staticmethod
     def _meets(images: IntArray, boxes: FloatArray, image: int, box: FloatArray) -> bool:
         there = boxes[images == image]
-        return bool((box_ious(np.repeat(box[None], len(there), 0), there) >= THRESHOLD).any())
+        return bool((corner_ious(np.repeat(box[None], len(there), 0), there) >= THRESHOLD).any())
 
     def examples(self, number: int) -> list[int]:
         """Queries to show: half with a right item among the first five, half without, spread over
