@@ -30,6 +30,7 @@ INDEX_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "index": INDEX_REQUIRES,
+    "wandb": ["wandb>=0.16"],
     "dev": [
         *INDEX_REQUIRES,
         "ruff>=0.15",

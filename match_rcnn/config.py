@@ -72,10 +72,19 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections with a lower score take part in retrieval neither as queries nor as gallery.
     cfg.TEST.RETRIEVAL_MIN_SCORE = 0.0
+    # So many images of each data set, the same each time, are drawn beside their annotations when
+    # it is evaluated: for TensorBoard, and as files into OUTPUT_DIR/inference/<name>/pictures.
+    cfg.TEST.VISUALIZE_IMAGES = 0
     # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Training ends after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
     cfg.TEST.EARLY_STOP_PATIENCE = 0
+
+    # Weights & Biases gets what TensorBoard gets (pip install 'match_rcnn[wandb]').
+    cfg.WANDB = CfgNode()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "match_rcnn"
+    cfg.WANDB.NAME = ""  # "": the name of OUTPUT_DIR
 
 
 def get_match_rcnn_cfg() -> CfgNode:

@@ -91,7 +91,7 @@ if TYPE_CHECKING or HOST == "lite":
     )
     from match_rcnn.lite.structures.boxes import matched_pairwise_iou
     from match_rcnn.lite.utils import comm
-    from match_rcnn.lite.utils.events import EventStorage, get_event_storage
+    from match_rcnn.lite.utils.events import EventStorage, EventWriter, get_event_storage
     from match_rcnn.lite.utils.file_io import PathManager
     from match_rcnn.lite.utils.logger import setup_logger
     from match_rcnn.lite.utils.registry import Registry
@@ -149,7 +149,7 @@ else:
     )
     from detectron2.structures.boxes import matched_pairwise_iou
     from detectron2.utils import comm
-    from detectron2.utils.events import EventStorage, get_event_storage
+    from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
     from detectron2.utils.file_io import PathManager
     from detectron2.utils.logger import setup_logger
     from detectron2.utils.registry import Registry

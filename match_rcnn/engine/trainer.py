@@ -1,6 +1,7 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from match_rcnn.d2 import (
     CfgNode,
     DatasetEvaluator,
-    DefaultTrainer,
+    EventWriter,
     HookBase,
     build_detection_test_loader,
     comm,
@@ -20,15 +21,18 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
 from match_rcnn.engine.precision import set_precision
 from match_rcnn.engine.schedule import plan_schedule
+from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.build import build_evaluator
+from match_rcnn.evaluation.pictures import KeepAnnotations
 
 logger = logging.getLogger(__name__)
 
 
-class MatchRCNNTrainer(DefaultTrainer):
+class MatchRCNNTrainer(EnduringTrainer):
     """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -75,8 +79,19 @@ class MatchRCNNTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader[Any]:
-        mapper = DeepFashion2Mapper(cfg, is_train=False)
+        mapper: Any = DeepFashion2Mapper(cfg, is_train=False)
+        if cfg.TEST.VISUALIZE_IMAGES:
+            mapper = KeepAnnotations(mapper)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    def build_writers(self) -> list[EventWriter]:
+        """The host's: console, metrics.json, TensorBoard; and Weights & Biases if asked for."""
+        writers: list[EventWriter] = super().build_writers()
+        if self.cfg.WANDB.ENABLED:
+            this = weakref.proxy(self)  # a writer must not keep its trainer alive
+            # Behind the console, which puts the time that is left, and before TensorBoard.
+            writers.insert(1, build_wandb_writer(self.cfg, lambda: this.start_iter > 0))
+        return writers
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -96,19 +111,10 @@ class MatchRCNNTrainer(DefaultTrainer):
         return super().test(cfg, model, evaluators)
 
     def build_hooks(self) -> list[HookBase]:
-        """The host's hooks, deterministic steps first, and the best checkpoint after evaluation."""
+        """Deterministic steps first, and the writers at the period that the config says."""
         made = [h for h in super().build_hooks() if not isinstance(h, hooks.PeriodicWriter)]
         made.insert(0, DeterministicSteps(self._trainer.data_loader))
-        if comm.is_main_process():
-            made.append(hooks.PeriodicWriter(self.build_writers(), self.cfg.SOLVER.LOG_PERIOD))
-        if self.cfg.TEST.BEST_METRIC and self.cfg.TEST.EVAL_PERIOD > 0:
-            after_evaluation = 1 + next(
-                i for i, hook in enumerate(made) if isinstance(hook, hooks.EvalHook)
-            )
-            made.insert(after_evaluation, self._best_checkpointer())
+        if comm.is_main_process():  # before the last hook, which may end training
+            writer = hooks.PeriodicWriter(self.build_writers(), self.cfg.SOLVER.LOG_PERIOD)
+            made.insert(-1, writer)
         return made
-
-    def _best_checkpointer(self) -> HookBase:
-        return hooks.BestCheckpointer(
-            self.cfg.TEST.EVAL_PERIOD, self.checkpointer, self.cfg.TEST.BEST_METRIC, "max"
-        )
