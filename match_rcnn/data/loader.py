@@ -1,7 +1,7 @@
 """The training loader: a stream of samples, batches of it, and worker processes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.utils.data as torchdata
@@ -64,7 +64,8 @@ def build_train_loader(
         stream = PairedStream(images, index)
         sampler = PairBatchSampler(stream, total_batch_size, pair_share=pair_share, **place)
     return torchdata.DataLoader(
-        ReadableSamples(stream, mapper),
+        # By its type, a loader's elements are its data set's; here they are batches of them.
+        cast(torchdata.Dataset[Batch], ReadableSamples(stream, mapper)),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=list_collator,

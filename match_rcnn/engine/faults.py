@@ -1,0 +1,119 @@
+"""What can end a training and is no bug: for each one message, what to do about it, an exit code.
+
+The codes are those of ``sysexits.h``, so that they differ from Python's 1 and a shell's 128 + n.
+"""
+
+import errno
+from match_rcnn.d2 import comm
+from match_rcnn.data.mapper import UnreadableImageError
+from match_rcnn.data.readable import TooManyUnreadableError
+
+
+class TrainingFault(RuntimeError):
+    """Training cannot go on; the message says why, and what to do.
+
+    Attributes:
+        exit_code: of ``tools/train_net.py``.
+    """
+
+    exit_code = 1
+
+
+class DataFault(TrainingFault):
+    """Images cannot be read: one of an evaluation, or too many of the training set."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class NonFiniteFault(TrainingFault):
+    """A loss or a weight became infinite or NaN."""
+
+    exit_code = 70  # EX_SOFTWARE
+
+
+class WorkerFault(TrainingFault):
+    """A process that loads data died."""
+
+    exit_code = 71  # EX_OSERR
+
+
+class WriteFault(TrainingFault):
+    """A file cannot be written: the disk is full, over its quota, read-only or broken."""
+
+    exit_code = 74  # EX_IOERR
+
+
+class Preempted(TrainingFault):
+    """A signal asked for the end; ``--resume`` goes on.
+
+    Args:
+        agreed: whether all processes of the run end now, and not this one alone.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, message: str, agreed: bool = False) -> None:
+        super().__init__(message)
+        self.agreed = agreed
+
+
+class PeerFault(TrainingFault):
+    """Another process of the run ended, which says why."""
+
+    exit_code = 76  # EX_PROTOCOL
+
+
+class Leave(BaseException):
+    """Carries a fault out of the training loop, past the host's handlers of errors.
+
+    Args:
+        fault: None where training ends as it should, but before its last iteration.
+    """
+
+    def __init__(self, fault: TrainingFault | None = None) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+#: Parts of what gloo and NCCL say when the other side is gone.
+_PEER = ("connection closed by peer", "connection reset by peer", "nccl error", "broken pipe")
+
+
+def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
+    """The fault behind an error; None if it is none that is known here, such as a bug.
+
+    Args:
+        output_dir: named where the error does not say which file it is about.
+    """
+    if isinstance(error, TrainingFault):
+        return error
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = error.filename or f"into OUTPUT_DIR {output_dir}"
+        return WriteFault(
+            f"cannot write {where}: {error.strerror}. Make room (SOLVER.CHECKPOINTS_KEPT limits "
+            "the checkpoints) or choose another OUTPUT_DIR."
+        )
+    if isinstance(error, TooManyUnreadableError):
+        return DataFault(_own_words(text))
+    if isinstance(error, UnreadableImageError):
+        return DataFault(f"{_own_words(text)}. Restore it, or leave it out of the data set.")
+    if isinstance(error, FileNotFoundError):
+        return DataFault(_own_words(text))
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return WorkerFault(
+            f"a process that loads data died: {text.splitlines()[0]} Memory is the usual cause: "
+            "lower DATALOADER.NUM_WORKERS, or give the machine or container more memory (/dev/shm "
+            "too)."
+        )
+    if comm.get_world_size() > 1 and any(part in text.lower() for part in _PEER):
+        return PeerFault("another process of this run ended; its message says why")
+    return None
+
+
+def _own_words(text: str) -> str:
+    """An error's message without the traceback that errors of a loader's workers come with."""
+    if "Traceback (most recent call last)" not in text:
+        return text
+    return text.strip().splitlines()[-1].split(": ", 1)[-1]
