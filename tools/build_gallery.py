@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.d2 import launch
+from match_rcnn.engine.launch import launch
 from match_rcnn.retrieval.gallery_commands import build
 from match_rcnn.retrieval.gallery_faiss import KINDS
 from match_rcnn.retrieval.gallery_indexing import BOXES

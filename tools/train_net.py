@@ -11,8 +11,8 @@
 
 import sys
 
-from match_rcnn.d2 import default_argument_parser, launch
-from match_rcnn.engine import train_or_evaluate
+from match_rcnn.d2 import default_argument_parser
+from match_rcnn.engine.process import run_program
 
 
 def main() -> int:
@@ -20,15 +20,7 @@ def main() -> int:
     args = parser.parse_args()
     if not args.config_file:
         parser.error("--config-file is needed; configs/quickstart.yaml is a first one")
-    launch(
-        train_or_evaluate,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
-    return 0
+    return run_program(args)
 
 
 if __name__ == "__main__":

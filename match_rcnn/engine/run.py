@@ -16,6 +16,7 @@ from match_rcnn.d2 import (
     verify_results,
 )
 from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.engine.launch import check_processes
 from match_rcnn.engine.schedule import let_overrides_decide
 from match_rcnn.engine.trainer import MatchRCNNTrainer
 from match_rcnn.utils.files import atomic_write
@@ -42,6 +43,7 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     cfg = setup(args)
     if args.eval_only:
         return _evaluate(cfg, resume=args.resume)
+    check_processes(cfg.MODEL.DEVICE)
     trainer = MatchRCNNTrainer(cfg)
     _save_planned(trainer.cfg)
     trainer.resume_or_load(resume=args.resume)
