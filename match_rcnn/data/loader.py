@@ -17,7 +17,7 @@ from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
 from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.streams import ShuffledStream, StreamBatchSampler
-from match_rcnn.utils.signals import ignore_preemption
+from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
 Batch = list[dict[str, Any]]
 BatchSampler = StreamBatchSampler | PairBatchSampler
@@ -63,6 +63,7 @@ def build_train_loader(
     else:
         stream = PairedStream(images, index)
         sampler = PairBatchSampler(stream, total_batch_size, pair_share=pair_share, **place)
+    kill_helpers_at_exit()
     return torchdata.DataLoader(
         # By its type, a loader's elements are its data set's; here they are batches of them.
         cast(torchdata.Dataset[Batch], ReadableSamples(stream, mapper)),
