@@ -90,11 +90,12 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
     if isinstance(error, TrainingFault):
         return error
     text = str(error)
-    if isinstance(error, OSError) and error.errno in _DISK:
-        where = error.filename or f"into OUTPUT_DIR {output_dir}"
+    disk = _disk_error(error)
+    if disk is not None:
+        where = disk.filename or f"into OUTPUT_DIR {output_dir}"
         return WriteFault(
-            f"cannot write {where}: {error.strerror}. Make room (SOLVER.CHECKPOINTS_KEPT limits "
-            "the checkpoints) or choose another OUTPUT_DIR."
+            f"cannot write {where}: {disk.strerror}. Make room (SOLVER.CHECKPOINTS_KEPT limits the "
+            "checkpoints) or choose another OUTPUT_DIR."
         )
     if isinstance(error, TooManyUnreadableError):
         return DataFault(_own_words(text))
@@ -110,6 +111,15 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
         )
     if comm.get_world_size() > 1 and any(part in text.lower() for part in _PEER):
         return PeerFault("another process of this run ended; its message says why")
+    return None
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a disk behind ``error``: torch.save raises one of its own after it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        error = error.__cause__ or error.__context__
     return None
 
 
