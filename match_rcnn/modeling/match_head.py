@@ -209,9 +209,12 @@ class SiameseMatchHead(nn.Module):
             nothing = torch.stack([f.flatten()[:0].float().sum() for f in features.values()]).sum()
             embeddings = nothing.expand(0, self.norm.num_features)
             labels = labels[:0]
+        # In front of the gathering, so that a process without RoIs, too, passes its gradients on
+        # only behind the gathering's own exchange: all must exchange in one order.
+        embeddings = embeddings + self._parameters_touched()
         if self.gather_negatives and comm.get_world_size() > 1:
             embeddings, labels = gather_rows(embeddings), gather_rows(labels)
-        return self._pair_loss(embeddings, labels) + self._parameters_touched()
+        return self._pair_loss(embeddings, labels)
 
     def _pair_loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         user, shop = (labels[:, 0] == source for source in (USER, SHOP))
