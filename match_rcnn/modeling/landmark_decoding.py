@@ -11,14 +11,15 @@ control points around a sample are m, m +- dx, m +- dy and m +- dx +- dy +- dxy.
 
 1. one real pixel next to the map's largest sample gives a value that the answer reaches at least;
 2. cells whose control points do not exceed it cannot hold the answer;
-3. the pixels of the remaining cells, a handful a map, are computed and compared.
+3. the pixels of the remaining cells, a handful a map, are computed and compared; those of the
+   cell with the highest bound first, since they rule out many of the others.
 
 Shapes: R RoIs, K landmarks a RoI, S side of the maps, N = R * K maps, M candidate cells,
 H x W pixels of a RoI's box (different for every RoI). Cells are counted from 0 to S along an axis:
 cell c lies between the samples c - 1 and c; beyond the border samples repeat.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -184,10 +185,16 @@ def _outer(d: Tensor) -> Tensor:
     return ((d - 5) * d + 8) * d * CUBIC_A - 4 * CUBIC_A
 
 
-def _candidates(padded: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(M,) map, cell_y, cell_x of the cells that may hold more than ``value`` (N,)."""
+def _floor(value: Tensor) -> Tensor:
+    """What must be exceeded to be more than ``value``."""
+    return value + TOLERANCE * value.abs()
+
+
+def _candidates(padded: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(M,) map, cell_y, cell_x of the cells that may hold more than ``value`` (N,), and their
+    upper bounds."""
     near = padded[:, 1:-1, 1:-1]
-    floor = (value + TOLERANCE * value.abs())[:, None, None]
+    floor = _floor(value)[:, None, None]
     dx = (near[:, :, 2:] - near[:, :, :-2]).mul_(-CUBIC_A / 3)
     dxy = (dx[:, 2:] - dx[:, :-2]).mul_(-CUBIC_A / 3)
     dx = dx[:, 1:-1]
@@ -201,37 +208,55 @@ def _candidates(padded: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _quadrants(
     index: Tensor, y: Tensor, x: Tensor, net: tuple[Tensor, ...], value: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of the four cells around each sample those whose control points exceed ``value``."""
     signs = torch.tensor([[-1, -1], [-1, 1], [1, -1], [1, 1]], device=y.device)
     sample, dx, dy, dxy = (a[:, None] for a in net)
     sy, sx = signs[:, 0] * dy, signs[:, 1] * dx
     corner = sy + sx + signs.prod(1) * dxy
     bound = sample + torch.stack((torch.zeros_like(sy), sy, sx, corner)).amax(0)
-    floor = value[index] + TOLERANCE * value[index].abs()
-    which, quadrant = torch.nonzero(bound > floor[:, None], as_tuple=True)
+    which, quadrant = torch.nonzero(bound > _floor(value)[index, None], as_tuple=True)
     cell_y = y[which] + (signs[quadrant, 0] > 0)
     cell_x = x[which] + (signs[quadrant, 1] > 0)
-    return index[which], cell_y, cell_x
+    return index[which], cell_y, cell_x, bound[which, quadrant]
 
 
 def _improve(
     padded: Tensor, roi: Tensor, axes: tuple[_Axis, _Axis], value: Tensor, y: Tensor, x: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The largest pixel of each map, given one good pixel: (N,) value, y, x."""
-    index, cell_y, cell_x = _candidates(padded, value)
+    *cells, bound = _candidates(padded, value)
     width = axes[1].pixels[roi]
-    best, place = value.clone(), y * width + x
-    for part in _cell_blocks(index, axes):
-        cells = index[part]
-        values, ys, xs = _cell_maxima(padded, cells, roi[cells], axes, cell_y[part], cell_x[part])
+    best, place = value, y * width + x
+    # The most promising cell of each map first: what it holds rules out most of the others.
+    top = torch.full_like(value, -torch.inf).scatter_reduce(0, cells[0], bound, "amax")
+    is_top = bound == top[cells[0]]
+    best, place = _improve_by(padded, roi, axes, [c[is_top] for c in cells], best, place)
+    others = ~is_top & (bound > _floor(best)[cells[0]])
+    best, place = _improve_by(padded, roi, axes, [c[others] for c in cells], best, place)
+    return best, place // width, place % width
+
+
+def _improve_by(
+    padded: Tensor,
+    roi: Tensor,
+    axes: tuple[_Axis, _Axis],
+    cells: Sequence[Tensor],
+    best: Tensor,
+    place: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(N,) value and place (row times width plus column) once the cells are looked at, too."""
+    width = axes[1].pixels[roi]
+    for part in _cell_blocks(cells[0], axes):
+        index, cell_y, cell_x = (c[part] for c in cells)
+        values, ys, xs = _cell_maxima(padded, index, roi[index], axes, cell_y, cell_x)
         before = best
-        best = before.scatter_reduce(0, cells, values, "amax")
+        best = before.scatter_reduce(0, index, values, "amax")
         # Among equal pixels the first in reading order, as argmax has it.
         place = place.masked_fill(best > before, torch.iinfo(torch.int64).max)
-        ties = values == best[cells]
-        place = place.scatter_reduce(0, cells[ties], (ys * width[cells] + xs)[ties], "amin")
-    return best, place // width, place % width
+        ties = values == best[index]
+        place = place.scatter_reduce(0, index[ties], (ys * width[index] + xs)[ties], "amin")
+    return best, place
 
 
 def _cell_blocks(index: Tensor, axes: tuple[_Axis, _Axis]) -> Iterator[slice]:
