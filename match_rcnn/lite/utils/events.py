@@ -4,6 +4,8 @@ import datetime
 import json
 import logging
 import os
+import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -325,7 +327,7 @@ class CommonMetricPrinter(EventWriter):
             *self._medians(storage, "[metric]"),
             *self._times(storage),
             f"lr: {storage.latest()['lr'][0]:.5g}" if "lr" in storage.latest() else "lr: N/A",
-            f"max_mem: {_peak_mib():.0f}M" if torch.cuda.is_available() else "",
+            f"max_mem: {_peak_mib():.0f}M",
         ]
         self.logger.info("  ".join(part for part in parts if part))
 
@@ -371,4 +373,8 @@ class CommonMetricPrinter(EventWriter):
 
 
 def _peak_mib() -> float:
-    return torch.cuda.max_memory_allocated() / 1024**2
+    """The most that tensors took on the GPU; without one, the most that the process took."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1024**2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

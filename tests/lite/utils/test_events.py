@@ -4,6 +4,7 @@ import logging
 import pytest
 import torch
 
+from match_rcnn.lite.utils import events
 from match_rcnn.lite.utils.events import (
     CommonMetricPrinter,
     EventStorage,
@@ -174,7 +175,18 @@ class TestTensorboardXWriter:
         assert not (tmp_path / "logs").exists()
 
 
+def test_memory_is_that_of_the_process_where_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = events._peak_mib()
+    held = torch.ones(64 * 2**20 // 4)  # 64 MiB
+    assert events._peak_mib() >= before >= held.nbytes / 2**20
+
+
 class TestCommonMetricPrinter:
+    @pytest.fixture(autouse=True)
+    def _memory(self, monkeypatch):
+        monkeypatch.setattr(events, "_peak_mib", lambda: 812.4)
+
     def line(self, caplog, printer):
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -191,11 +203,12 @@ class TestCommonMetricPrinter:
                 storage.put_scalars(time=0.2 + 0.01 * i, data_time=0.01)
                 storage.step()
             (line,) = self.line(caplog, CommonMetricPrinter(60))
-        # As detectron2 02b5c4e2's but for the white space: 60 - 8 - 1 iterations of 0.21 s.
+        # As detectron2 02b5c4e2's but for the white space and the memory, which it states for GPUs
+        # alone: 60 - 8 - 1 iterations of 0.21 s.
         assert line == (
             "eta: 0:00:10  iter: 8  total_loss: 1.5  loss_cls: 0.5  [metric]x: 1"
             "  time: 0.2100  last_time: 0.2200  data_time: 0.0100  last_data_time: 0.0100"
-            "  lr: 0.00033333"
+            "  lr: 0.00033333  max_mem: 812M"
         )
         assert storage.latest()["eta_seconds"][0] == pytest.approx(51 * 0.21)
 
@@ -204,16 +217,17 @@ class TestCommonMetricPrinter:
         monkeypatch.setattr("time.perf_counter", lambda: next(now))
         with EventStorage(0) as storage:
             printer = CommonMetricPrinter(100)
-            assert self.line(caplog, printer) == ["iter: 0  lr: N/A"]
+            assert self.line(caplog, printer) == ["iter: 0  lr: N/A  max_mem: 812M"]
             storage.iter = 20
             # 79 iterations of half a second
-            assert self.line(caplog, printer) == ["eta: 0:00:39  iter: 20  lr: N/A"]
+            (line,) = self.line(caplog, printer)
+            assert line == "eta: 0:00:39  iter: 20  lr: N/A  max_mem: 812M"
 
     def test_without_an_end_no_time_is_left(self, caplog):
         with EventStorage(3) as storage:
             storage.put_scalar("time", 1.0)
             (line,) = self.line(caplog, CommonMetricPrinter())
-        assert line == "iter: 3  time: 1.0000  last_time: 1.0000  lr: N/A"
+        assert line == "iter: 3  time: 1.0000  last_time: 1.0000  lr: N/A  max_mem: 812M"
 
     def test_silent_after_the_end(self, caplog):
         with EventStorage(60):
