@@ -72,7 +72,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         landmark_counts: Sequence[int] = LANDMARK_COUNTS,
         return_heatmaps: bool = False,
         return_features: bool = False,
-        rois_per_chunk: int = 64,
+        rois_per_chunk: int = 32,
         **kwargs: Any,
     ) -> None:
         if sum(landmark_counts) != num_keypoints:
@@ -175,7 +175,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
     def features(self, x: Tensor) -> Tensor:
         """The convolutions: (R, channels, P, P) -> (R, C, P, P)."""
         for i in range(1, self._num_convs + 1):
-            x = F.relu(getattr(self, f"conv_fcn{i}")(x))
+            x = F.relu_(getattr(self, f"conv_fcn{i}")(x))
         return x
 
     def _low_resolution_scores(self, features: Tensor, sizes: list[int]) -> list[Tensor]:

@@ -58,6 +58,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "pose+class": ("pose", "class"),
     "mask+class": ("mask", "class"),
 }
+#: So many RoIs go through the extractor at a time at inference; bounds the memory.
+ROIS_PER_CHUNK = 32
 #: ``gt_sources`` of a user and of a shop image (:data:`match_rcnn.data.mapper.SOURCE_CODES`).
 USER, SHOP = 0, 1
 
@@ -172,8 +174,11 @@ class SiameseMatchHead(nn.Module):
         """
         if self.training:
             return {"loss_match": self._loss(features, instances) * self.loss_weight}
+        names, maps = zip(*features.items(), strict=True)
+        chunks = zip(*(m.split(ROIS_PER_CHUNK) for m in maps), strict=True)
+        embeddings = torch.cat([self.embed(dict(zip(names, c, strict=True))) for c in chunks])
         sizes = [len(image) for image in instances]
-        for image, part in zip(instances, self.embed(features).split(sizes), strict=True):
+        for image, part in zip(instances, embeddings.split(sizes), strict=True):
             image.embedding = part
         return instances
 
@@ -184,9 +189,9 @@ class SiameseMatchHead(nn.Module):
         x = first(x)
         if self.join is not None:
             x = x + self.join(features["class"])[..., None, None]
-        x = F.relu(x)
+        x = F.relu_(x)
         for conv in others:
-            x = F.relu(conv(x))
+            x = F.relu_(conv(x))
         embedding: Tensor = self.norm(self.fc(F.relu(x.mean((2, 3)))))
         return embedding if self.classifier is not None else F.normalize(embedding.float())
 

@@ -130,7 +130,7 @@ class FPN(Backbone):
         for level, name in zip(reversed(self._levels), reversed(self.in_features), strict=True):
             merged = self.get_submodule(f"fpn_lateral{level}")(features[name])
             if coarser is not None:
-                merged = merged + F.interpolate(coarser, scale_factor=2.0, mode="nearest")
+                merged += F.interpolate(coarser, scale_factor=2.0, mode="nearest")
                 if self._fuse_type == "avg":
                     merged = merged / 2
             results[f"p{level}"] = self.get_submodule(f"fpn_output{level}")(merged)

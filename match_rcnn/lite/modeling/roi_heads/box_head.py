@@ -62,7 +62,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             padding=1,
             bias=not norm,
             norm=get_norm(norm, dim),
-            activation=nn.ReLU(),
+            activation=nn.ReLU(inplace=True),
         )
         self.add_module(f"conv{index}", conv)
         self._output_size = (dim, *self._output_size[1:])
@@ -73,7 +73,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             self.add_module("flatten", nn.Flatten())
         fc = nn.Linear(int(np.prod(self._output_size)), dim)
         self.add_module(f"fc{index}", fc)
-        self.add_module(f"fc_relu{index}", nn.ReLU())
+        self.add_module(f"fc_relu{index}", nn.ReLU(inplace=True))
         self._output_size = (dim,)
         return fc
 

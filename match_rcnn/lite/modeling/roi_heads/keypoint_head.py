@@ -182,7 +182,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         channels = input_shape.channels
         for index, dim in enumerate(conv_dims, start=1):
             self.add_module(f"conv_fcn{index}", Conv2d(channels, dim, 3, stride=1, padding=1))
-            self.add_module(f"conv_fcn_relu{index}", nn.ReLU())
+            self.add_module(f"conv_fcn_relu{index}", nn.ReLU(inplace=True))
             channels = dim
         self.score_lowres = ConvTranspose2d(
             channels, num_keypoints, kernel_size=4, stride=2, padding=1

@@ -184,12 +184,12 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
                 padding=1,
                 bias=not conv_norm,
                 norm=get_norm(conv_norm, dim),
-                activation=nn.ReLU(),
+                activation=nn.ReLU(inplace=True),
             )
             self.add_module(f"mask_fcn{index}", conv)
             channels = dim
         self.deconv = ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
-        self.deconv_relu = nn.ReLU()
+        self.deconv_relu = nn.ReLU(inplace=True)
         self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
         self._initialize()
 
