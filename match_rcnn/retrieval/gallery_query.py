@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.garments import Garment
 from match_rcnn.predictor import read_photo
+from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.retrieval.gallery_items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery_model import GarmentModel
 from match_rcnn.retrieval.gallery_reader import GalleryReader
@@ -19,9 +19,7 @@ from match_rcnn.visualization import PALETTE, draw_garments
 
 Image = npt.NDArray[np.uint8]
 
-CELL_HEIGHT, CELL_WIDTH, _CAPTION = 200, 160, 36
 _CELLS_A_LINE = 10
-_BACKGROUND, _TEXT = 255, (40, 40, 40)
 
 
 @dataclass(frozen=True)
@@ -109,12 +107,12 @@ def draw_results(photo: Image, results: Sequence[QueryResult], image_root: Path)
             an empty cell.
     """
     lines = [line for result in results for line in _lines(photo, result, image_root)]
-    return np.concatenate(lines or [_cell(photo, ["no garment found"])])
+    return np.concatenate(lines or [labelled_cell(photo, ["no garment found"])])
 
 
 def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
     marked = draw_garments(photo, [result.garment])
-    query = _cell(
+    query = labelled_cell(
         marked, ["query", result.garment.category.name], PALETTE[result.garment.category.id - 1]
     )
     cells = []
@@ -122,9 +120,11 @@ def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
         kind = hit.item.category
         caption = [f"{rank}  p {hit.probability:.3f}", kind.name if kind else ""]
         cells.append(
-            _cell(_crop(hit.item, image_root), caption, PALETTE[kind.id - 1] if kind else None)
+            labelled_cell(
+                _crop(hit.item, image_root), caption, PALETTE[kind.id - 1] if kind else None
+            )
         )
-    empty = np.full_like(query, _BACKGROUND)
+    empty = np.full_like(query, BACKGROUND)
     lines = []
     for start in range(0, max(1, len(cells)), _CELLS_A_LINE):
         shown = cells[start : start + _CELLS_A_LINE]
@@ -141,28 +141,4 @@ def _crop(item: GalleryItem, image_root: Path) -> Image | None:
         return None
     if image is None or item.box is None:
         return image
-    height, width = image.shape[:2]
-    x1, y1 = max(0, int(item.box[0])), max(0, int(item.box[1]))
-    x2, y2 = min(width, int(np.ceil(item.box[2]))), min(height, int(np.ceil(item.box[3])))
-    return image[y1:y2, x1:x2] if x2 > x1 and y2 > y1 else image
-
-
-def _cell(
-    image: Image | None, caption: Sequence[str], color: tuple[float, ...] | None = None
-) -> Image:
-    """(CELL_HEIGHT, CELL_WIDTH, 3): the image as large as it fits, the caption below."""
-    cell = np.full((CELL_HEIGHT, CELL_WIDTH, 3), _BACKGROUND, np.uint8)
-    room = CELL_HEIGHT - _CAPTION - 8, CELL_WIDTH - 8
-    if image is not None:
-        scale = min(room[0] / image.shape[0], room[1] / image.shape[1])
-        size = max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        top, left = 4 + (room[0] - size[1]) // 2, 4 + (room[1] - size[0]) // 2
-        cell[top : top + size[1], left : left + size[0]] = small
-    if color is not None:
-        bgr = tuple(round(255 * v) for v in reversed(color))
-        cv2.rectangle(cell, (1, 1), (CELL_WIDTH - 2, CELL_HEIGHT - _CAPTION - 2), bgr, 2)
-    for line, text in enumerate(caption):
-        place = (6, CELL_HEIGHT - _CAPTION + 13 + 16 * line)
-        cv2.putText(cell, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, _TEXT, 1, cv2.LINE_AA)
-    return cell
+    return cut_box(image, item.box)

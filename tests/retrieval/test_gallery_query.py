@@ -4,11 +4,10 @@ import pytest
 
 from match_rcnn.data.taxonomy import category
 from match_rcnn.garments import Garment
+from match_rcnn.retrieval.cells import CELL_HEIGHT, CELL_WIDTH
 from match_rcnn.retrieval.gallery import Gallery
 from match_rcnn.retrieval.gallery_items import GalleryItem
 from match_rcnn.retrieval.gallery_query import (
-    CELL_HEIGHT,
-    CELL_WIDTH,
     draw_results,
     results_table,
     search_photo,
