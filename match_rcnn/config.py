@@ -39,6 +39,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
 
+    # Who decodes JPEG files: "opencv", or "pil"; both give the same pixels.
+    cfg.INPUT.DECODER = "opencv"
+
     # Hold maps as channels-last in memory: the same sums, in another order, on faster kernels.
     cfg.MODEL.CHANNELS_LAST = False
 
@@ -58,6 +61,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_MATCH_HEAD.LOSS_WEIGHT = 1.0
     cfg.MODEL.ROI_MATCH_HEAD.MARGIN = 0.3  # triplet and contrastive
     cfg.MODEL.ROI_MATCH_HEAD.TEMPERATURE = 0.07  # info_nce
+    # Leave everything else as MODEL.WEIGHTS has it.
+    cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE = False
     # Pair the RoIs of all GPUs and not only of each.
     cfg.MODEL.ROI_MATCH_HEAD.GATHER_NEGATIVES = False
 

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from match_rcnn.d2 import (
     CfgNode,
     Instances,
     Keypoints,
-    PathManager,
     PolygonMasks,
     T,
     configurable,
     detection_utils,
 )
+from match_rcnn.data.decoding import DECODERS, read_stored_image
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category
 
 LANDMARK_LAYOUTS = ("compact", "dense")
@@ -33,10 +32,6 @@ NO_PAIR = -1
 #: ``gt_sources`` by an image's ``source``, and of an image whose source is unknown.
 SOURCE_CODES = {"user": 0, "shop": 1}
 NO_SOURCE = -1
-
-
-class UnreadableImageError(ValueError):
-    """The file is there, but is no image that can be decoded."""
 
 
 class DeepFashion2Mapper:
@@ -54,6 +49,7 @@ class DeepFashion2Mapper:
         use_masks, use_landmarks: whether ``gt_masks`` and ``gt_keypoints`` are wanted.
         mask_format: ``"polygon"`` or ``"bitmask"``.
         landmark_layout: ``"compact"``, or ``"dense"`` for the host's stock keypoint head.
+        decoder: of :data:`match_rcnn.data.decoding.DECODERS`.
     """
 
     @configurable
@@ -67,6 +63,7 @@ class DeepFashion2Mapper:
         use_landmarks: bool = True,
         mask_format: str = "polygon",
         landmark_layout: str = "compact",
+        decoder: str = DECODERS[0],
     ) -> None:
         if landmark_layout not in LANDMARK_LAYOUTS:
             known = " or ".join(map(repr, LANDMARK_LAYOUTS))
@@ -78,6 +75,7 @@ class DeepFashion2Mapper:
         self.use_landmarks = use_landmarks
         self.mask_format = mask_format
         self.landmark_layout = landmark_layout
+        self.decoder = decoder
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -94,6 +92,7 @@ class DeepFashion2Mapper:
             "use_landmarks": cfg.MODEL.KEYPOINT_ON,
             "mask_format": cfg.INPUT.MASK_FORMAT,
             "landmark_layout": cfg.INPUT.get("LANDMARK_LAYOUT", "compact"),
+            "decoder": cfg.INPUT.get("DECODER", DECODERS[0]),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class DeepFashion2Mapper:
         sample = dict(dataset_dict)
         annotations = sample.pop("annotations", None)
         with seeded(sample.pop("seed", None)):
-            image = read_stored_image(sample["file_name"], self.image_format)
+            image = read_stored_image(sample["file_name"], self.image_format, self.decoder)
             detection_utils.check_image_size(sample, image)
             augmented = T.AugInput(image)
             transforms = self.augmentations(augmented)
@@ -199,25 +198,6 @@ def _copy_segmentation(segmentation: Any) -> Any:
     if isinstance(segmentation, list):
         return [np.array(polygon, dtype=np.float64) for polygon in segmentation]
     return segmentation
-
-
-def read_stored_image(file_name: str, image_format: str) -> npt.NDArray[np.uint8]:
-    """Read an image as its pixels are stored, (H, W, 3).
-
-    EXIF orientation is not applied: DeepFashion2's annotations, and the image sizes of the
-    official converter, refer to the stored pixels.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UnreadableImageError: the image cannot be decoded.
-    """
-    with PathManager.open(file_name, "rb") as file:
-        try:
-            image = Image.open(file)
-            image.load()
-        except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-            raise UnreadableImageError(f"cannot read image {file_name}: {error}") from error
-        return detection_utils.convert_PIL_to_numpy(image, image_format)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ The codes are those of ``sysexits.h``, so that they differ from Python's 1 and a
 import errno
 
 from match_rcnn.d2 import comm
-from match_rcnn.data.mapper import UnreadableImageError
+from match_rcnn.data.decoding import UnreadableImageError
 from match_rcnn.data.readable import TooManyUnreadableError
 
 
