@@ -23,6 +23,7 @@ from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
+from match_rcnn.engine.match_alone import KeepStatistics, train_match_head_alone
 from match_rcnn.engine.precision import set_precision
 from match_rcnn.engine.schedule import plan_schedule
 from match_rcnn.engine.tracking import build_wandb_writer
@@ -45,6 +46,8 @@ class MatchRCNNTrainer(EnduringTrainer):
         model: torch.nn.Module = super().build_model(cfg)
         if cfg.MODEL.CHANNELS_LAST:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE:
+            train_match_head_alone(model)
         return model
 
     @classmethod
@@ -114,6 +117,8 @@ class MatchRCNNTrainer(EnduringTrainer):
         """Deterministic steps first, and the writers at the period that the config says."""
         made = [h for h in super().build_hooks() if not isinstance(h, hooks.PeriodicWriter)]
         made.insert(0, DeterministicSteps(self._trainer.data_loader))
+        if self.cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE:
+            made.insert(1, KeepStatistics())
         if comm.is_main_process():  # before the last hook, which may end training
             writer = hooks.PeriodicWriter(self.build_writers(), self.cfg.SOLVER.LOG_PERIOD)
             made.insert(-1, writer)

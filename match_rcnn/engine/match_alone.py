@@ -1,0 +1,42 @@
+"""Training the match head alone, on top of a detector that stays as it is."""
+
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from match_rcnn.d2 import HookBase
+
+
+def train_match_head_alone(model: torch.nn.Module) -> None:
+    """Let gradients reach the match head's parameters only.
+
+    Raises:
+        ValueError: the model has no match head.
+    """
+    head = _match_head(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in head.parameters():
+        parameter.requires_grad_(True)
+
+
+class KeepStatistics(HookBase):
+    """Batch norm outside of the match head normalises by its running statistics, which stay."""
+
+    def before_step(self) -> None:
+        model = getattr(self.trainer.model, "module", self.trainer.model)
+        own = set(_match_head(model).modules())
+        for module in model.modules():
+            if isinstance(module, _BatchNorm) and module not in own:
+                module.eval()
+
+
+def _match_head(model: Any) -> torch.nn.Module:
+    heads = model.roi_heads
+    if not getattr(heads, "match_on", False):
+        raise ValueError(
+            "MODEL.ROI_MATCH_HEAD.TRAIN_ALONE needs a match head: MODEL.MATCH_ON is False"
+        )
+    head: torch.nn.Module = heads.match_head
+    return head
