@@ -44,7 +44,7 @@ def set_precision(trainer: Any, name: str) -> None:
 
     Raises:
         ValueError: see :func:`resolve_precision`; or upstream detectron2 on the CPU, whose trainer
-            knows mixed precision on GPUs only.
+            knows mixed precision on GPUs only; or detectron2 0.6, whose trainer knows no bfloat16.
     """
     device = next(trainer.model.parameters()).device.type
     precision = resolve_precision(name, device)
@@ -53,5 +53,7 @@ def set_precision(trainer: Any, name: str) -> None:
             "SOLVER.AMP.ENABLED: detectron2's mixed precision needs a GPU; set it to False or "
             "choose the embedded host, MATCH_RCNN_HOST=lite"
         )
+    if precision == torch.bfloat16 and not hasattr(trainer, "precision"):
+        raise ValueError("SOLVER.AMP.PRECISION: detectron2 0.6 knows float16 only, not bfloat16")
     trainer.precision = precision
     trainer.grad_scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)

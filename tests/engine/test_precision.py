@@ -53,6 +53,14 @@ def test_detectron2_on_the_cpu_is_refused_before_the_first_step(monkeypatch):
         set_precision(InnerTrainer(), "")
 
 
+def test_the_older_detectron2_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(precision_module, "HOST", "detectron2")
+    trainer = type("Older", (), {"model": nn.Linear(1, 1, device="meta")})()
+    with pytest.raises(ValueError, match=r"0\.6 knows float16 only"):
+        set_precision(trainer, "bfloat16")
+    set_precision(trainer, "float16")
+
+
 def test_only_float16_scales_the_loss(monkeypatch):
     monkeypatch.setattr(precision_module, "HOST", "lite")
     trainer = InnerTrainer()

@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Compare what two hosts, or two versions of one, compute from one config.
+
+Losses, gradients, weights after a few iterations, and all that is found in generated images; the
+largest difference of each. Two environments at once:
+
+    tools/compare_hosts.py --config-file FILE --other-python VENV/bin/python
+
+or one environment before and after an upgrade:
+
+    tools/compare_hosts.py --config-file FILE --save before.npz
+    tools/compare_hosts.py --config-file FILE --against before.npz
+
+The exit status is 1 where a relative difference is larger than --tolerance.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tabulate import tabulate
+
+from match_rcnn.d2 import HOSTS
+from match_rcnn.host_comparison import Observation, Plan, compare, load, made_by, observe, save
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Plan("")
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--weights", default="", metavar="FILE", help="default: from the seed")
+    parser.add_argument("--iterations", type=int, default=default.iterations, metavar="N")
+    parser.add_argument("--images", type=int, default=default.images, metavar="N")
+    parser.add_argument("--pixels", type=int, default=default.pixels, metavar="N")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--tolerance", type=float, default=1e-5)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--save", type=Path, metavar="FILE", help="write this run's numbers")
+    what.add_argument("--against", type=Path, metavar="FILE", help="compare with numbers of --save")
+    what.add_argument("--other-python", metavar="PYTHON", help="an interpreter to compare with")
+    parser.add_argument(
+        "--other-host", choices=HOSTS, default="auto", help="MATCH_RCNN_HOST of --other-python"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="of the config")
+    return parser.parse_intermixed_args()
+
+
+def observe_other(args: argparse.Namespace) -> Observation:
+    """This program, with the same arguments, under the other interpreter."""
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "MATCH_RCNN_HOST": args.other_host, "PYTHONPATH": str(root)}
+    flags = ("iterations", "images", "pixels", "seed", "weights")
+    given = [x for name in flags for x in (f"--{name}", str(getattr(args, name)))]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "other.npz"
+        command = [args.other_python, str(root / "tools/compare_hosts.py"), "--save", str(file)]
+        command += ["--config-file", args.config_file, *given, *args.overrides]
+        done = subprocess.run(command, env=environment, check=False)
+        if done.returncode:
+            raise ValueError(f"{args.other_python} ended with exit code {done.returncode}")
+        return load(file)
+
+
+def run(args: argparse.Namespace) -> int:
+    names = ("config_file", "weights", "iterations", "images", "pixels", "seed")
+    plan = Plan(**{name: getattr(args, name) for name in names}, overrides=tuple(args.overrides))
+    # What can fail quickly comes first.
+    other = load(args.against) if args.against else None
+    found = observe(plan)
+    if args.save:
+        save(args.save, found)
+        print(f"{made_by(found)}: {len(found) - 1} arrays in {args.save}")
+        return 0
+    other = observe_other(args) if other is None else other
+    lines = compare(found, other)
+    print(f"this:  {made_by(found)}\nother: {made_by(other)}\n")
+    headers = ("", "values", "different", "largest value", "difference", "relative")
+    print(tabulate([vars(line).values() for line in lines], headers, floatfmt=".3g"))
+    beyond = sum(line.relative > args.tolerance for line in lines)
+    print(f"\n{beyond} of {len(lines)} lines differ by more than {args.tolerance:g}")
+    return int(beyond > 0)
+
+
+def main() -> int:
+    args = parse()
+    try:
+        return run(args)
+    except (ValueError, KeyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
