@@ -10,10 +10,13 @@ from pathlib import Path
 import match_rcnn.benchmarks as benchmarks
 from match_rcnn.utils.files import write_json
 
+#: What benchmarks share, and no benchmarks.
+SHARED = {"harness", "rcnn"}
+
 
 def names() -> list[str]:
-    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    return sorted(name.replace("_", "-") for name in found if name != "harness")
+    found = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
+    return sorted(name.replace("_", "-") for name in found - SHARED)
 
 
 def main() -> int:

@@ -81,21 +81,21 @@ def alternate(
     peaks: list[list[float]] = [[] for _ in functions]
     for run in range(warmup + runs):
         for index, function in enumerate(functions):
-            before = _reset_peak()
+            before = reset_peak()
             start = time.perf_counter()
             function()
             elapsed = time.perf_counter() - start
             if run >= warmup:
                 seconds[index].append(elapsed)
-                peaks[index].append(max(0.0, _peak_mib() - before))
+                peaks[index].append(max(0.0, peak_mib() - before))
     return [
         Measurement(statistics.median(s), statistics.median(p), runs)
         for s, p in zip(seconds, peaks, strict=True)
     ]
 
 
-def _reset_peak() -> float:
-    """Start a new peak at the present resident size and return that size in MiB."""
+def reset_peak() -> float:
+    """Start a new peak at the process's present resident size and return that size in MiB."""
     gc.collect()
     if not sys.platform.startswith("linux"):
         return 0.0
@@ -107,7 +107,8 @@ def _reset_peak() -> float:
     return _status_mib("VmRSS")
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """The largest resident size since :func:`reset_peak`, MiB (Linux; elsewhere 0)."""
     if not sys.platform.startswith("linux"):
         return 0.0
     return _status_mib("VmHWM")

@@ -117,9 +117,9 @@ def _record(result: Result, part: str, measured: list[Measurement]) -> None:
     result.ratios[f"{part} memory"] = plain.peak_mib / max(ours.peak_mib, 1.0)
 
 
-def garment_boxes(n: int) -> Tensor:
-    """(n, 4) boxes as garments have them, inside an image of 800 x 1067."""
-    image = torch.tensor([WIDTH, HEIGHT])
+def garment_boxes(n: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """(n, 4) boxes as garments have them, inside an image of ``height`` x ``width``."""
+    image = torch.tensor([width, height])
     size = (torch.tensor([0.3, 0.4]) + torch.rand(n, 2) * torch.tensor([0.3, 0.4])) * image
     corner = torch.rand(n, 2) * (image - size)
     return torch.cat([corner, corner + size], dim=1)
