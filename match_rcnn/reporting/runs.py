@@ -78,7 +78,9 @@ class Run:
             facts["detections"] = f"{len(self.found['bbox'].scores):,}"
         if "RESNETS" in model:
             facts["backbone"] = f"ResNet-{model['RESNETS']['DEPTH']}"
-        if "MAX_ITER" in solver:
+        if solver.get("EPOCHS"):  # an evaluation alone does not know the iterations
+            facts["epochs"] = f"{solver['EPOCHS']:g}"
+        elif "MAX_ITER" in solver:
             facts["iterations"] = f"{solver['MAX_ITER']:,} of {solver['IMS_PER_BATCH']} images"
         if self.features:
             facts["match features"] = self.features

@@ -82,6 +82,14 @@ def test_facts_from_the_config(tmp_path, perfect, where):
     assert facts["annotated items"] == "5"
 
 
+def test_a_schedule_in_epochs_is_stated_as_such(tmp_path):
+    (tmp_path / "config.yaml").write_text("SOLVER: {EPOCHS: 12, MAX_ITER: 40000}")
+    (tmp_path / "metrics.json").write_text("{}")
+    facts = read_runs([tmp_path])[0].facts
+    assert facts["epochs"] == "12"
+    assert "iterations" not in facts
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
