@@ -16,7 +16,12 @@ from match_rcnn.d2 import CfgNode, DefaultTrainer, HookBase, comm, hooks
 from match_rcnn.engine.accumulation import accumulate_step, check_accumulation
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
 from match_rcnn.engine.ema import WeightAverage
-from match_rcnn.engine.evaluations import EnduringEvaluation, EvaluationLog, cut_metrics
+from match_rcnn.engine.evaluations import (
+    EnduringEvaluation,
+    EvaluationLog,
+    at_iteration,
+    cut_metrics,
+)
 from match_rcnn.engine.faults import Leave, Preempted, TrainingFault, explain
 from match_rcnn.engine.preemption import PreemptionSignals
 from match_rcnn.engine.unreadable import UnreadableImages
@@ -189,6 +194,16 @@ class EnduringTrainer(DefaultTrainer):
 class Ending(HookBase):
     """Ends training after this step if a signal asks for it or ``trainer.stop_reason`` is set; the
     last hook, so that all others saw the step. Writes the averaged weights at a regular end."""
+
+    def before_train(self) -> None:
+        """A run that was killed after its last iteration may lack the files of its end."""
+        trainer: Any = self.trainer
+        start = trainer.start_iter
+        has_end = Path(trainer.checkpointer.get_checkpoint_file()).name == "model_final.pth"
+        if start >= trainer.max_iter and start and not has_end:
+            with at_iteration(trainer, start - 1):
+                trainer.checkpointer.save("model_final", iteration=start - 1)
+                self._save_average()
 
     def after_step(self) -> None:
         trainer: Any = self.trainer

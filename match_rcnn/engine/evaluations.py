@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,8 @@ class EnduringEvaluation(hooks.EvalHook):
             self._log.open(start)
         if self._agree(start < self.trainer.max_iter and self._is_pending(start)):
             logger.info("The evaluation after iteration %d did not end; again.", start - 1)
-            self.trainer.storage.iter = self.trainer.iter = start - 1
-            self._do_eval()
-            self.trainer.storage.iter = self.trainer.iter = start
+            with at_iteration(self.trainer, start - 1):
+                self._do_eval()
         self._consider_stopping()
 
     def _is_pending(self, start: int) -> bool:
@@ -169,6 +168,17 @@ class EnduringEvaluation(hooks.EvalHook):
             trainer.stop_reason = (
                 f"{self._metric} did not get better in the last {self._patience} evaluations"
             )
+
+
+@contextmanager
+def at_iteration(trainer: Any, iteration: int) -> Iterator[None]:
+    """Do now what belonged behind ``iteration``."""
+    now = trainer.iter
+    trainer.storage.iter = trainer.iter = iteration
+    try:
+        yield
+    finally:
+        trainer.storage.iter = trainer.iter = now
 
 
 def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

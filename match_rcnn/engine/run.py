@@ -16,6 +16,7 @@ from match_rcnn.d2 import (
     verify_results,
 )
 from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.engine.ema import averaged_weights
 from match_rcnn.engine.launch import check_processes
 from match_rcnn.engine.schedule import let_overrides_decide
 from match_rcnn.engine.trainer import MatchRCNNTrainer
@@ -60,7 +61,10 @@ def _save_planned(cfg: CfgNode) -> None:
 def _evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
     model = MatchRCNNTrainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if cfg.MODEL_EMA.ENABLED and averaged_weights(rest):
+        logger.info("The average of the weights is evaluated (MODEL_EMA.ENABLED)")
+        model.load_state_dict(averaged_weights(rest))
     results: dict[str, Any] = MatchRCNNTrainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
