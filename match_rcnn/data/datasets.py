@@ -28,6 +28,7 @@ from match_rcnn.data.annotations import ATTRIBUTES, parse_annotation
 from match_rcnn.data.coco import annotation_record
 from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
 from match_rcnn.data.image_size import UnreadableImageError, read_image_size
+from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_LANDMARKS, Category, category
 from match_rcnn.utils.json_stream import stream_arrays
 
@@ -92,12 +93,15 @@ def _register(name: str, load: Any, **where: str) -> None:
 
 
 def load_images(image_root: str | Path) -> list[DatasetDict]:
-    """Dataset dicts, without annotations, of all numbered images of a folder.
+    """Dataset dicts, without annotations, of all numbered images of a folder. Their ``source`` is
+    what the test set's official files beside the folder say (see ``image_sources``), or None.
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: one of these files cannot be used.
     """
     folder = list_folder(Path(image_root), IMAGE_SUFFIXES, str(image_root))
+    sources = read_image_sources(Path(image_root).parent)
     dicts, problems = [], [str(problem) for problem in folder.problems]
     for number in folder.numbers.tolist():
         path = folder.path / folder.name(number)
@@ -106,7 +110,8 @@ def load_images(image_root: str | Path) -> list[DatasetDict]:
         except (UnreadableImageError, OSError) as error:
             problems.append(f"{error} in {path}")
             continue
-        dicts.append(_dataset_dict(path, number, width, height))
+        image = _dataset_dict(path, number, width, height)
+        dicts.append({**image, "source": sources.get(number)})
     if problems:
         logger.warning("%s: %d left out, first: %s", image_root, len(problems), problems[0])
     return dicts

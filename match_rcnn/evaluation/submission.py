@@ -17,6 +17,7 @@ from tabulate import tabulate
 from match_rcnn.data import taxonomy
 from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
 from match_rcnn.data.image_size import read_image_size
+from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.evaluation.retrieval import LIST_LENGTH
 from match_rcnn.evaluation.rle import to_rle
 from match_rcnn.utils.json_stream import stream_arrays
@@ -76,10 +77,11 @@ def images_of_file(path: str | Path) -> KnownImages:
 
 
 def images_of_folder(path: str | Path) -> KnownImages:
-    """The numbered images of a folder, as the test set has them.
+    """The numbered images of a folder, as the test set has them, with what the official files
+    beside it say about their sources.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError, ValueError: there is no such folder, or such a file cannot be used.
     """
     folder = list_folder(Path(path), IMAGE_SUFFIXES, str(path))
 
@@ -87,7 +89,8 @@ def images_of_folder(path: str | Path) -> KnownImages:
         width, height = read_image_size(folder.path / folder.name(image_id))
         return height, width
 
-    return KnownImages(frozenset(folder.numbers.tolist()), size)
+    sources = read_image_sources(folder.path.parent)
+    return KnownImages(frozenset(folder.numbers.tolist()), size, sources)
 
 
 @dataclass

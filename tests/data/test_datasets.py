@@ -223,6 +223,11 @@ class TestTestSplit:
         }
         assert "1 left out" in caplog.text
         assert "000008.jpg" in caplog.text
+        # The official archive's image information, beside the folder, tells the sources.
+        name = "retrieval_test_shop_information.json"
+        (root / "test" / name).write_text('{"images": [{"id": 3}]}')
+        (image,) = load_images(root / "test" / "image")
+        assert image["source"] == "shop"
 
 
 class TestRegistration:

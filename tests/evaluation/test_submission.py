@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -177,7 +179,14 @@ def test_images_of_a_test_file(write):
 
 
 def test_images_of_a_folder(tmp_path):
-    cv2.imwrite(str(tmp_path / "000007.jpg"), np.zeros((*SIZE, 3), np.uint8))
-    images = images_of_folder(tmp_path)
+    folder = tmp_path / "image"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "000007.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    images = images_of_folder(folder)
     assert images.ids == {7}
     assert images.size(7) == SIZE
+    assert images.source == {}
+    # The official archive's image information, beside the folder.
+    name = "retrieval_test_consumer_information.json"
+    (tmp_path / name).write_text(json.dumps({"images": [{"id": 7}]}))
+    assert images_of_folder(folder).source == {7: "user"}
