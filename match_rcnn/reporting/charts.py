@@ -1,7 +1,8 @@
 """Charts as SVG. Every one is about 450 wide, so that its letters stay readable on a phone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,13 +23,18 @@ class Series:
     values: FloatArray
 
 
-def legend(names: Sequence[str]) -> str:
-    """HTML: the names beside their marks."""
+def legend(names: Sequence[str], kind: Literal["lines", "dots", "bars"]) -> str:
+    """HTML: the names beside their marks, as the chart below has them."""
     if len(names) < 2:
         return ""
+    draw: dict[str, Callable[[int], str]] = {
+        "lines": lambda i: svg.line(0, 5, 22, 5, f"line s{i}"),
+        "dots": lambda i: _dot(11, 5, i),
+        "bars": lambda i: svg.rectangle(0, 0, 22, 10, f"s{i}"),
+    }
     marks = "".join(
-        f'<li><svg viewBox="0 0 22 10" aria-hidden="true">{svg.line(0, 5, 22, 5, f"line s{i}")}'
-        f"{_dot(11, 5, i)}</svg>{svg.escape(name)}</li>"
+        f'<li><svg viewBox="0 0 22 10" aria-hidden="true">{draw[kind](i)}</svg>'
+        f"{svg.escape(name)}</li>"
         for i, name in enumerate(names, 1)
     )
     return f'<ul class="legend">{marks}</ul>'

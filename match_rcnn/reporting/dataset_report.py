@@ -99,7 +99,8 @@ def _categories(splits: Sequence[Statistics]) -> Section:
         unknown = split.by_category(~np.isin(split.sources, SOURCES)).astype(np.float64)
         if unknown.any():
             bars.append(Series("source unknown", unknown))
-        chart = charts.legend([one.name for one in bars]) + charts.bar_chart(_NAMES, bars, "items")
+        chart = charts.legend([one.name for one in bars], "bars")
+        chart += charts.bar_chart(_NAMES, bars, "items")
         figures.append(figure(chart, split.name))
         columns.append(
             [*(one.values for one in bars[:2]), np.sum([b.values for b in bars], axis=0)]

@@ -10,7 +10,6 @@ from match_rcnn.reporting import analysis, charts, pictures, tables
 from match_rcnn.reporting.charts import Series
 from match_rcnn.reporting.drawings import landmark_drawings, strongest
 from match_rcnn.reporting.page import Section, figure, grid, picture
-from match_rcnn.reporting.retrieval_part import RetrievalPart
 from match_rcnn.reporting.runs import Run
 from match_rcnn.reporting.tables import Table, caption, share
 
@@ -59,7 +58,7 @@ def _subsets(runs: Sequence[Run]) -> Section | None:
         "miss, and a detection of it is neither right nor wrong. A detection of nothing is wrong "
         "in every subset."
     )
-    made = [tables.by_subset(runs, view) for view in views]
+    made = [tables.by_subset(runs, view) for view in tables.PAPER_TABLES if view in views]
     return Section("By subset", lead, [*made, tables.by_source(runs)])
 
 
@@ -86,7 +85,9 @@ def _categories(runs: Sequence[Run]) -> Section | None:
             for view in views
             if f"{view}/AP" in run.metrics
         ]
-        chart = charts.legend([one.name for one in dots]) + charts.dot_chart(names, dots, "AP")
+        chart = charts.legend([one.name for one in dots], "dots") + charts.dot_chart(
+            names, dots, "AP"
+        )
         figures.append(figure(chart, caption(run, runs)))
     return Section("By category", "", [tables.by_category(runs)], grid(figures))
 
@@ -102,7 +103,7 @@ def _curves(runs: Sequence[Run]) -> Section | None:
         for run in (r for r in runs if view in r.views):
             recall, precision = analysis.precision_recall(run.views[view].whole)
             lines = [Series(name, values) for name, values in precision.items()]
-            chart = charts.legend([one.name for one in lines])
+            chart = charts.legend([one.name for one in lines], "lines")
             chart += charts.line_chart(recall, lines, "recall", "precision")
             figures.append(figure(chart, f"{tables.VIEW_NAMES[view]}: {caption(run, runs)}"))
             at = [share(float(precision["at .50"][round(100 * r)])) for r in _RECALLS]
@@ -262,12 +263,13 @@ def _photo_row(runs: Sequence[Run], index: int, quality: float, best: dict[str, 
 
 def _queries(runs: Sequence[Run], number: int) -> Section | None:
     html = ""
-    for run in runs:
-        for task, part in run.retrieval.items():
-            rows = [_query_row(run, part, query) for query in part.examples(2 * (number // 2))]
-            words = f"{caption(run, runs)}; boxes: {tables.RETRIEVAL_NAMES[task]}"
-            if any(rows):
-                html += f"<h3>{escape(words)}</h3>{''.join(rows)}"
+    for task, boxes in tables.RETRIEVAL_NAMES.items():
+        shown = [run for run in runs if task in run.retrieval]
+        examples = shown[0].retrieval[task].examples(2 * (number // 2)) if shown else []
+        # The first run's choice for all of them, so that they can be compared.
+        rows = [_query_row(run, task, query, runs) for query in examples for run in shown]
+        if any(rows):
+            html += f"<h3>{escape(f'boxes: {boxes}')}</h3>{''.join(rows)}"
     if not html:
         return None
     lead = (
@@ -277,11 +279,14 @@ def _queries(runs: Sequence[Run], number: int) -> Section | None:
     return Section("Retrieved items", lead, [], html)
 
 
-def _query_row(run: Run, part: RetrievalPart, query: int) -> str:
+def _query_row(run: Run, task: str, query: int, runs: Sequence[Run]) -> str:
+    part = run.retrieval[task]
     detection, item = int(part.standing[query]), int(part.scores.items[query])
     image = pictures.photo(run.image_root, int(part.truth.queries.image_ids[item]))
     if image is None:
         return ""
+    if detection < 0:
+        return f"<p class='note'>{escape(run.name)}: the item was not detected</p>"
     name = CATEGORIES[int(part.truth.queries.classes[item]) - 1].name
     address = pictures.cut(image, part.retrieved.boxes[detection])
     figures = [figure(picture(address, f"query: {name}"), name, "query")]
@@ -298,5 +303,6 @@ def _query_row(run: Run, part: RetrievalPart, query: int) -> str:
     partners = part.partners(query)
     place = int(part.scores.places[query])
     where = f"first right one at {place + 1}" if place >= 0 else "no right one among 20"
-    words = f"{partners} right in the gallery, {where}"
+    words = f"{run.name}: " if len(runs) > 1 else ""
+    words += f"{partners} right in the gallery, {where}"
     return f"<p class='note'>{escape(words)}</p><div class='retrieved'>{''.join(figures)}</div>"

@@ -50,9 +50,10 @@ th { font-weight: 600; text-align: right; }
 th[scope=colgroup] { text-align: center; border-left: 1px solid var(--line); }
 tbody th { text-align: left; font-weight: 500; white-space: normal; max-width: 17rem; }
 tbody th:nth-of-type(2):not(:only-of-type) { min-width: 11.5rem; }
-tbody th:first-of-type, tbody th:nth-of-type(3) { white-space: nowrap; }
-thead tr:last-child th:first-child { text-align: left; }
-thead tr:last-child th { white-space: normal; max-width: 6rem; }
+tbody th:first-of-type, tbody th:nth-of-type(3) { white-space: nowrap; max-width: none; }
+thead th.head { text-align: left; }
+.after { border-left: 1px solid var(--line); }
+thead tr:last-child th { white-space: normal; max-width: 6.5rem; overflow-wrap: break-word; }
 tbody th:only-of-type { min-width: 8.5rem; }
 thead th { vertical-align: bottom; color: var(--quiet); }
 tr.quiet { background: var(--soft); color: var(--quiet); }
@@ -62,7 +63,6 @@ figure { margin: 0; }
 figcaption { font-size: .875rem; margin-top: .3rem; }
 .grid { display: grid; gap: 1.6rem; grid-template-columns: repeat(auto-fill, minmax(min(100%,
   25rem), 1fr)); }
-
 .two { grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 .wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); }
 .drawings { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(8.6rem,
@@ -97,7 +97,7 @@ rect.empty { fill: var(--soft); } .heat { fill: var(--heat); } .paper { fill: va
 .photos img { width: 100%; height: auto; border-radius: 4px; display: block; }
 .pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 .retrieved { display: grid; grid-template-columns: repeat(6, minmax(0, 7.5rem)); gap: .5rem;
-  align-items: end; margin-bottom: 1rem; }
+  align-items: start; margin-bottom: 1rem; }
 .retrieved figure { text-align: center; }
 .retrieved img { width: 100%; aspect-ratio: 3 / 4; object-fit: contain; background: var(--soft);
   border: 3px solid transparent; border-radius: 4px; display: block; }
@@ -109,7 +109,7 @@ rect.empty { fill: var(--soft); } .heat { fill: var(--heat); } .paper { fill: va
   body { padding: 1rem .8rem 3rem; }
   table { font-size: .8rem; } th, td { padding: .25rem .4rem; }
   tbody th { max-width: 8.2rem; } tbody th:nth-of-type(2):not(:only-of-type) { min-width: 7rem; }
-  tbody th:first-of-type { white-space: normal; }
+  tbody th:first-of-type { white-space: normal; max-width: 8.2rem; overflow-wrap: break-word; }
   .retrieved { gap: .25rem; } .retrieved figcaption { font-size: .62rem; }
 }
 @media print { nav { display: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid;

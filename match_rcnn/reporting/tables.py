@@ -25,6 +25,8 @@ VIEW_NAMES = {
     "keypoints_visible": "landmarks, visible",
     "keypoints": "landmarks, visible and occluded",
 }
+#: The paper's tables by subset, by view.
+PAPER_TABLES = {"bbox": 3, "keypoints_visible": 5, "keypoints": 5, "segm": 7}
 RETRIEVAL_NAMES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}
 APS = ("AP", "AP50", "AP75")
 MISSING = "\N{EN DASH}"
@@ -77,7 +79,9 @@ class Table:
         return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
 
     def to_html(self) -> str:
-        head = "".join(f"<th scope='col'>{escape(h)}</th>" for h in self.headers)
+        names = [" class='head'"] * self.heads + [""] * (len(self.headers) - self.heads)
+        columns = zip(names, self.headers, strict=True)
+        head = "".join(f"<th scope='col'{name}>{_breakable(h)}</th>" for name, h in columns)
         groups = ""
         if self.groups:
             cells = "".join(
@@ -85,7 +89,12 @@ class Table:
                 for name, span in self.groups
             )
             rest = len(self.headers) - self.heads - sum(span for _, span in self.groups)
-            groups = f"<tr><td colspan='{self.heads}'></td>{cells}" + "<td></td>" * rest + "</tr>"
+            groups = (
+                f"<tr><td colspan='{self.heads}'></td>{cells}"
+                + "<td class='after'></td>" * min(rest, 1)
+                + "<td></td>" * (rest - 1)
+                + "</tr>"
+            )
         body = "".join(self._row(i, row) for i, row in enumerate(self.rows))
         note = f"<p class='note'>{escape(self.note)}</p>" if self.note else ""
         return (
@@ -94,9 +103,14 @@ class Table:
         )
 
     def _row(self, index: int, row: Sequence[str]) -> str:
-        heads = "".join(f"<th scope='row'>{escape(cell)}</th>" for cell in row[: self.heads])
+        heads = "".join(f"<th scope='row'>{_breakable(cell)}</th>" for cell in row[: self.heads])
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[self.heads :])
         return f"<tr{' class=quiet' if index in self.quiet else ''}>{heads}{cells}</tr>"
+
+
+def _breakable(name: str) -> str:
+    """As HTML; names of runs are long and may break after an underscore."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _spread(table: Table) -> list[str]:
@@ -128,7 +142,7 @@ def caption(run: "Run", runs: "Sequence[Run]") -> str:
 
 
 def overview(runs: "Sequence[Run]") -> Table:
-    """AP, AP50 and AP75 of every view, and retrieval's top 1 and top 20."""
+    """AP, AP50 and AP75 of every view."""
     table = Table("AP over everything", ["", "", *APS], heads=2)
     for view in seen_views(runs):
         known = published.OVERALL[view]
@@ -145,8 +159,7 @@ def seen_views(runs: "Sequence[Run]") -> list[str]:
 
 def by_subset(runs: "Sequence[Run]", view: str) -> Table:
     """Tables 3 (boxes), 5 (landmarks) and 7 (masks)."""
-    number = {"bbox": 3, "segm": 7}.get(view, 5)
-    title = f"Table {number}: {VIEW_NAMES[view]}, by subset"
+    title = f"Table {PAPER_TABLES[view]}: {VIEW_NAMES[view]}, by subset"
     table = Table(title, ["", "", *_LEVEL_HEADERS, "overall"], groups=_GROUPS, heads=2)
     for ap in APS:
         known = share(published.OVERALL[view][ap])
@@ -209,11 +222,17 @@ def retrieval_by_subset(runs: "Sequence[Run]") -> Table:
         "Figures published by subset are not reproduced here.",
     )
     for k in SUBSET_TOPS:
-        for run, task, boxes in _retrieval_rows(runs):
-            names = [f"{task}/top{k}-{suffix}" for suffix in _SUFFIXES]
-            names += [f"{task}/top{k}", f"{task}/top{k}-{MANY_NAME}"]
-            head = f"top-{k}, {boxes}"
-            table.add(head, caption(run, runs), *(of_run(run, name) for name in names))
+        for features in dict.fromkeys(run.features for run in runs):
+            rows = _retrieval_rows([run for run in runs if run.features == features])
+            if rows and features in published.RETRIEVAL:
+                known = share(published.RETRIEVAL[features][k])
+                cells = [*[MISSING] * len(_SUFFIXES), known, MISSING]
+                table.add(f"top-{k}, detected", published.SOURCE, *cells, quiet=True)
+            for run, task, boxes in rows:
+                names = [f"{task}/top{k}-{suffix}" for suffix in _SUFFIXES]
+                names += [f"{task}/top{k}", f"{task}/top{k}-{MANY_NAME}"]
+                head = f"top-{k}, {boxes}"
+                table.add(head, caption(run, runs), *(of_run(run, name) for name in names))
     return table
 
 

@@ -69,10 +69,11 @@ def test_calibration_chart_skips_empty_bins():
     assert chart.count("<circle") == 1
 
 
-def test_legend_only_for_several():
-    assert charts.legend(["one"]) == ""
-    assert charts.legend(["a<b", "c"]).count("<li>") == 2
-    assert "a&lt;b" in charts.legend(["a<b", "c"])
+@pytest.mark.parametrize("kind", ["lines", "dots", "bars"])
+def test_legend_only_for_several(kind):
+    assert charts.legend(["one"], "lines") == ""
+    assert charts.legend(["a<b", "c"], kind).count("<li>") == 2
+    assert "a&lt;b" in charts.legend(["a<b", "c"], kind)
 
 
 def test_landmark_drawing_marks_every_landmark():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from match_rcnn.reporting import published, tables
@@ -86,6 +88,28 @@ def test_retrieval(runs):
     assert cell(by_subset, "> 5 right", "top-1, detected", "perfect, measured on a test") == (
         tables.MISSING
     )
+
+
+def test_the_published_row_of_retrieval_is_that_of_the_features(runs):
+    head = {"MATCH_ON": True, "ROI_MATCH_HEAD": {"FEATURES": "mask"}}
+    masks = replace(runs[0], config={"MODEL": head})
+    table = tables.retrieval_by_subset([masks, runs[1]])
+    assert cell(table, "overall", "top-1, detected", published.SOURCE) == ".135"
+    assert cell(table, "overall", "top-20, detected", published.SOURCE) == ".447"
+    assert cell(table, "scale small", "top-20, detected", published.SOURCE) == tables.MISSING
+    assert [table.rows[i][0] for i in sorted(table.quiet)] == [
+        "top-1, detected",
+        "top-20, detected",
+    ]
+    assert 0 in table.quiet  # above ours
+    assert not tables.retrieval_by_subset(runs).quiet  # no features are known
+
+
+def test_names_may_break_after_an_underscore():
+    table = Table("T", ["", "my_run"])
+    table.add("a_<b", "1_2")
+    assert "<th scope='col' class='head'></th><th scope='col'>my_<wbr>run</th>" in table.to_html()
+    assert "<th scope='row'>a_<wbr>&lt;b</th><td>1_2</td>" in table.to_html()
 
 
 def test_markdown_and_html():
