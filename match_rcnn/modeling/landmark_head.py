@@ -12,6 +12,7 @@ the heat maps. *Compact* landmarks are (R, K, 3), the category's own in front an
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,25 @@ LANDMARK_COUNTS: tuple[int, ...] = tuple(c.num_landmarks for c in CATEGORIES)
 UP_SCALE = 2
 
 
+@dataclass(frozen=True)
+class SharedFeatures:
+    """What the convolutions made of a training batch's RoIs, for another stream to take.
+
+    Attributes:
+        features: (R, C, P, P), sorted by category.
+        rows: (R,) the row of ``features`` of each RoI in the order in which they came.
+        roi_ids: (R,) ``roi_ids`` of the RoIs in that order, ascending.
+    """
+
+    features: Tensor
+    rows: Tensor
+    roi_ids: Tensor
+
+    def of(self, roi_ids: Tensor) -> Tensor:
+        """(M, C, P, P) the features of RoIs that are among these."""
+        return self.features[self.rows[torch.searchsorted(self.roi_ids, roi_ids)]]
+
+
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
 class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
     """The host's keypoint head (8 convolutions, a transposed one, upsampling), computing for each
@@ -52,6 +72,8 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         landmark_counts: n of each category, in the order of their channels; sums to L.
         return_heatmaps: predictions also get ``pred_keypoint_heatmaps``, (R, K, S, S) logits,
             compact as the landmarks are.
+        return_features: predictions also get ``landmark_features``, (R, C, P, P); in training,
+            where instances have ``roi_ids``, :meth:`take_shared_features` gives them.
         rois_per_chunk: at inference so many RoIs go through the layers at a time; bounds
             memory and changes nothing else.
         **kwargs: ``loss_weight`` and ``loss_normalizer`` of the host's keypoint heads.
@@ -88,6 +110,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         self.rois_per_chunk = rois_per_chunk
         self._num_convs = len(conv_dims)
         self._skipped_batches = 0
+        self._shared: SharedFeatures | None = None
         self.register_buffer("_counts", torch.tensor(self.landmark_counts), persistent=False)
 
     @classmethod
@@ -134,6 +157,8 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             return _zero(x, *self.parameters())
         order = classes.argsort(stable=True)
         features = self.features(x[order])
+        if self.return_features:
+            self._shared = _shared(features, order, instances)
         loss, visible = self.tail_loss(features, classes[order], bins[order], valid[order].bool())
         if isinstance(self.loss_normalizer, str):
             return loss / visible
@@ -167,6 +192,11 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             channels = (first[:, None] + steps).clamp(max=width - 1)
             keypoints = keypoints.gather(1, channels[..., None].expand(-1, -1, 3))
         return keypoints * own[..., None]
+
+    def take_shared_features(self) -> SharedFeatures | None:
+        """Of the last training batch, once; None where the head had no RoIs to work on."""
+        shared, self._shared = self._shared, None
+        return shared
 
     def features_shape(self, x: Tensor) -> tuple[int, int, int]:
         """(C, P, P): what :meth:`features` makes of an RoI of ``x`` (R, channels, P, P)."""
@@ -262,6 +292,13 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         get_event_storage().put_scalar(
             "kpts_num_skipped_batches", self._skipped_batches, smoothing_hint=False
         )
+
+
+def _shared(features: Tensor, order: Tensor, instances: list[Instances]) -> SharedFeatures | None:
+    images = [image for image in instances if len(image)]
+    if not all(image.has("roi_ids") for image in images):
+        return None
+    return SharedFeatures(features, order.argsort(), torch.cat([i.roi_ids for i in images]))
 
 
 def _upsample(scores: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from match_rcnn.d2 import (
     StandardROIHeads,
     configurable,
 )
-from match_rcnn.modeling.landmark_head import CategoryAwareLandmarkHead
+from match_rcnn.modeling.landmark_head import CategoryAwareLandmarkHead, SharedFeatures
 from match_rcnn.modeling.match_head import build_match_head, streams_of
 from match_rcnn.modeling.match_rois import (
     STREAM_FEATURES,
@@ -122,7 +122,11 @@ class MatchRCNNROIHeads(StandardROIHeads):
         boxes = [image.get(field) for image in instances]
         made = {}
         for stream in self.match_streams:
-            if stream == "pose" and not self.training:
+            shared = self._shared_landmark_features() if stream == "pose" else None
+            if shared is not None:
+                ids = [image.roi_ids for image in instances]
+                made[stream] = shared.of(torch.cat(ids))
+            elif stream == "pose" and not self.training:
                 # The landmark stream has made them for these boxes already.
                 made[stream] = torch.cat([image.landmark_features for image in instances])
                 for image in instances:
@@ -130,6 +134,12 @@ class MatchRCNNROIHeads(StandardROIHeads):
             else:
                 made[stream] = STREAM_FEATURES[stream](self, features, boxes)
         return made
+
+    def _shared_landmark_features(self) -> SharedFeatures | None:
+        """In training: those that the landmark stream made. It works on all foreground RoIs with
+        a visible landmark inside, and the match stream on some of these."""
+        head = self.keypoint_head
+        return head.take_shared_features() if self.training else None
 
     def forward(
         self,
@@ -159,6 +169,7 @@ class MatchRCNNROIHeads(StandardROIHeads):
         if targets is None:
             raise ValueError("training needs targets; got none")
         proposals = self.label_and_sample_proposals(proposals, targets)
+        _number(proposals)
         losses: Losses = self._forward_box(features, proposals)
         for stream in self.streams():
             losses.update(stream(features, proposals))
@@ -181,6 +192,15 @@ class MatchRCNNROIHeads(StandardROIHeads):
         for stream in self.streams():
             instances = stream(features, instances)
         return instances
+
+
+def _number(instances: list[Instances]) -> None:
+    """Give every RoI of the batch its ``roi_ids``, ascending."""
+    first = 0
+    for image in instances:
+        last = first + len(image)
+        image.roi_ids = torch.arange(first, last, device=image.proposal_boxes.device)
+        first = last
 
 
 def _feature_shape(stream: str, made: dict[str, Any]) -> ShapeSpec:

@@ -22,11 +22,13 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 
 
 def build(name, **options):
-    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON."""
+    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON."""
     ours = name == "MatchRCNNROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
     cfg.MODEL.KEYPOINT_ON = options.get("KEYPOINT_ON", True)
+    cfg.MODEL.MATCH_ON = options.get("MATCH_ON", False)
+    cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [8, 8]
     heads, keypoints = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_KEYPOINT_HEAD
     heads.NAME, heads.NUM_CLASSES, heads.IN_FEATURES = name, 13, list(STRIDES)
     heads.BATCH_SIZE_PER_IMAGE, heads.SCORE_THRESH_TEST = 32, 0.0
@@ -188,3 +190,46 @@ def test_a_further_stream_runs_after_the_others(features, targets):
     assert train(model, features, targets([[0], [1]]))[1]["loss_more"] == 1
     (image, _) = detect(model, features)
     assert image.embedding.shape == (7, MAX_LANDMARKS * 3)
+
+
+@pytest.mark.parametrize("visible", [0.7, 0.02])
+def test_matching_on_shared_landmark_features_is_matching_on_its_own(features, targets, visible):
+    """Losses and gradients as if the match stream computed the landmark features once more."""
+
+    def losses_and_gradients(is_shared):
+        model = build("MatchRCNNROIHeads", MATCH_ON=True)
+        model.match_iou_threshold = 0.5  # more RoIs, and some that do not fill their item
+        taken = []
+        take = model.keypoint_head.take_shared_features
+        model.keypoint_head.take_shared_features = lambda: (
+            taken.append(take()) or (taken[-1] if is_shared else None)
+        )
+        images = targets([[0, 3, 12], [7, 0]], visible=visible)
+        for number, image in enumerate(images):
+            image.gt_sources = torch.full((len(image),), number)
+            image.gt_styles = image.gt_pair_ids + 1
+            image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+        _, losses = train(model, features, images)
+        sum(losses.values()).backward()
+        assert [shared is None for shared in taken] == [False]
+        assert losses["loss_match"] > 0
+        return losses, {name: p.grad for name, p in model.named_parameters()}
+
+    losses, gradients = losses_and_gradients(True)
+    expected_losses, expected_gradients = losses_and_gradients(False)
+    for name, value in expected_losses.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-6), name
+    for name, value in expected_gradients.items():
+        torch.testing.assert_close(gradients[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_matching_where_no_landmark_is_visible(features, targets):
+    model = build("MatchRCNNROIHeads", MATCH_ON=True)
+    images = targets([[4], [5]], visible=0.0)
+    for image in images:
+        image.gt_sources = image.gt_styles = torch.ones(1, dtype=torch.int64)
+        image.gt_has_partner = torch.ones(1, dtype=torch.bool)
+    _, losses = train(model, features, images)
+    assert losses["loss_match"] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.match_head.parameters())
