@@ -45,7 +45,6 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.data import (
         DatasetCatalog,
         DatasetFromList,
-        MapDataset,
         MetadataCatalog,
         build_detection_test_loader,
         get_detection_dataset_dicts,
@@ -103,7 +102,6 @@ else:
     from detectron2.data import (
         DatasetCatalog,
         DatasetFromList,
-        MapDataset,
         MetadataCatalog,
         build_detection_test_loader,
         get_detection_dataset_dicts,
