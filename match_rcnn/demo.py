@@ -5,10 +5,6 @@ is there already is passed over, and an interrupted training goes on from its la
 """
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +13,13 @@ from typing import Any
 from tabulate import tabulate
 
 from match_rcnn.benchmarks.harness import machine
+from match_rcnn.evaluation.retrieval_baselines import comparison_table
+from match_rcnn.evaluation.retrieval_evaluator import FILE_NAMES
+from match_rcnn.evaluation.tables import retrieval_subset_table, subset_table
+from match_rcnn.steps import Steps
 from match_rcnn.utils.files import read_json, write_json
 
-ROOT = Path(__file__).resolve().parent.parent
+DATASET = "deepfashion2_validation"
 
 MEANING = """\
 What this table means: the images are drawn by a program (match_rcnn/data/synthetic), the network
@@ -27,7 +27,14 @@ is a ResNet-18-FPN trained from nothing for some minutes on this machine, and th
 images show products it has never seen. The figures say that the whole chain works and let you
 compare two versions of the code on this data; they say nothing about DeepFashion2 itself.
 AP is the mean over IoU (landmarks: OKS) thresholds .50 to .95; "user" and "shop" are the two
-kinds of photo."""
+kinds of photo; scale, occlusion, zoom-in and viewpoint have three levels each, which every item is
+annotated with."""
+
+MEANING_RETRIEVAL = """\
+Top-k: of the consumers' items, the percentage with a right shop item among the first k (the
+official protocol; an item that nothing was detected for counts as wrong). The colour histogram is
+an opponent that learned nothing: the box's middle, 432 colours, no weights from anywhere. Chance
+is computed from the labels: a random order of the same gallery."""
 
 
 @dataclass(frozen=True)
@@ -42,52 +49,34 @@ class DemoSize:
 
 
 class Demo:
-    """Runs the steps in order below ``output``; ``seconds`` holds what each took."""
+    """Runs the steps in order below ``output``."""
 
     def __init__(self, output: Path, size: DemoSize, config: Path, seed: int = 1) -> None:
         self.output = output.resolve()
         self.size = size
         self.config = config.resolve()
         self.seed = seed
-        self.data = self.output / "datasets" / "deepfashion2"
+        self.steps = Steps("demo", self.output / "datasets")
         self.model = self.output / "model"
-        self.seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
         """All steps; returns what ``summary.json`` holds."""
         started = time.perf_counter()
-        self.generate()
-        for split in ("train", "validation"):
-            self.convert(split)
+        size = self.size
+        self.steps.generate(size.train, size.validation, size.pixels, self.seed)
         self.train()
         self.draw()
+        self.compare()
         self.report()
-        self.seconds["all"] = time.perf_counter() - started
+        self.steps.seconds["all"] = time.perf_counter() - started
         summary = self.summary()
         write_json(self.output / "summary.json", summary)
         return summary
 
-    def generate(self) -> None:
-        done = self.data / "demo.json"
-        asked = {"train": self.size.train, "validation": self.size.validation}
-        asked |= {"size": self.size.pixels, "seed": self.seed}
-        if done.exists() and read_json(done) == asked:
-            return
-        flags = [str(x) for key, value in asked.items() for x in (f"--{key}", value)]
-        self._tool("make_synthetic_df2", "--output", str(self.data), *flags)
-        write_json(done, asked)
-
-    def convert(self, split: str) -> None:
-        self._tool(
-            "convert_df2",
-            *("--root", str(self.data), "--split", split, "--compact"),
-            *("--output", str(self.data / "annotations" / f"{split}.json")),
-        )
-
     def train(self) -> None:
         iterations = self.size.iterations
         overrides = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
-        self._tool(
+        self.steps.tool(
             "train_net",
             *("--config-file", str(self.config), "--resume", "OUTPUT_DIR", str(self.model)),
             *overrides,
@@ -95,55 +84,79 @@ class Demo:
 
     def draw(self) -> None:
         weights = self.model / "model_final.pth"
-        where = ("--input", "deepfashion2_validation", "--limit", str(self.size.pictures))
-        self._tool(
+        where = ("--input", DATASET, "--limit", str(self.size.pictures))
+        self.steps.tool(
             "visualize",
             *("--config-file", str(self.config), "--weights", str(weights), *where),
             *("--output", str(self.output / "pictures" / "predicted")),
         )
-        self._tool(
+        self.steps.tool(
             "visualize",
             *("--ground-truth", *where, "--output", str(self.output / "pictures" / "annotated")),
         )
 
+    def compare(self) -> None:
+        """Retrieval beside chance and colour, and a picture of it."""
+        self.steps.tool(
+            "retrieval_baseline", "--run", str(self.model), "--output", str(self._comparison)
+        )
+        results = self.model / "inference" / DATASET / FILE_NAMES["retrieval"]
+        picture = self.output / "pictures" / "retrieved.jpg"
+        self.steps.tool("retrieval_figure", "--results", str(results), "--output", str(picture))
+
+    @property
+    def _comparison(self) -> Path:
+        return self.output / "retrieval.json"
+
     def report(self) -> None:
-        self._tool("report", str(self.model), "--output", str(self.output / "report"))
+        self.steps.tool("report", str(self.model), "--output", str(self.output / "report"))
 
     def summary(self) -> dict[str, Any]:
         return {
-            "meaning": MEANING,
+            "meaning": {"metrics": MEANING, "retrieval": MEANING_RETRIEVAL},
             "data": {**vars(self.size), "seed": self.seed},
             "config": self.config.name,
             "metrics": last_metrics(self.model / "metrics.json"),
-            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "retrieval": read_json(self._comparison),
+            "seconds": {name: round(value, 1) for name, value in self.steps.seconds.items()},
             "machine": machine(),
         }
 
-    def _tool(self, name: str, *arguments: str) -> None:
-        command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *arguments]
-        print(f"\n$ {shlex.join(['python', f'tools/{name}.py', *arguments])}", flush=True)
-        started = time.perf_counter()
-        environment = {**os.environ, "DETECTRON2_DATASETS": str(self.data.parent)}
-        done = subprocess.run(command, env=environment, cwd=ROOT, check=False)
-        if done.returncode:
-            raise SystemExit(f"demo: tools/{name}.py ended with exit code {done.returncode}")
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
 
 def last_metrics(metrics_file: Path) -> dict[str, float]:
-    """The evaluation metrics (names with a slash and AP) of the newest line that has any."""
+    """The evaluation metrics of the newest line that has any: AP of boxes, masks and landmarks and
+    top-k accuracy of retrieval, whole and by subset, in percent."""
     lines = metrics_file.read_text(encoding="utf-8").splitlines()
     for line in reversed(lines):
         record = json.loads(line)
-        found = {k: v for k, v in record.items() if "/AP" in k}
-        if found:
+        found = {k: v for k, v in record.items() if "/AP" in k or k.startswith("retrieval")}
+        if any("/AP" in name for name in found):
             return found
     raise ValueError(f"{metrics_file} holds no evaluation; did the training reach its end?")
 
 
 def summary_table(metrics: dict[str, float]) -> str:
     """AP, AP50 and AP75 of every task, a row each."""
-    tasks = list(dict.fromkeys(name.split("/")[0] for name in metrics))
+    tasks = list(dict.fromkeys(name.split("/")[0] for name in metrics if "/AP" in name))
     columns = ("AP", "AP50", "AP75")
     rows = [[task, *(metrics.get(f"{task}/{c}", float("nan")) for c in columns)] for task in tasks]
     return tabulate(rows, headers=["measured on generated data", *columns], floatfmt=".1f")
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The demo's last words: every table, and what it means."""
+    metrics = summary["metrics"]
+    # Figures with a slash and AP only, or retrieval's would be columns of their own.
+    average = {name: value for name, value in metrics.items() if "/AP" in name}
+    parts = [
+        summary_table(metrics),
+        "By subset: AP, percent, measured on generated data",
+        subset_table(average, ("AP",)),
+        summary["meaning"]["metrics"],
+        "Retrieval: top-k accuracy, percent, measured on generated data",
+        comparison_table(summary["retrieval"]),
+        "By subset of the query items, 0 to 1",
+        retrieval_subset_table(metrics),
+        summary["meaning"]["retrieval"],
+    ]
+    print("\n" + "\n\n".join(parts) + "\n")

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.demo import MEANING, Demo, DemoSize, summary_table
+from match_rcnn.demo import Demo, DemoSize, print_summary
 
 
 def main() -> int:
@@ -21,8 +21,7 @@ def main() -> int:
     args = parser.parse_args()
     size = DemoSize(args.train, args.validation, args.size, args.iterations)
     demo = Demo(args.output, size, args.config_file, args.seed)
-    summary = demo.run()
-    print(f"\n{summary_table(summary['metrics'])}\n\n{MEANING}\n")
+    print_summary(demo.run())
     print(f"figures:  {demo.output / 'summary.json'}")
     print(f"report:   {demo.output / 'report'}")
     print(f"pictures: {demo.output / 'pictures'}")

@@ -39,7 +39,8 @@ def labelled_cell(
     if image is not None:
         scale = min(room[0] / image.shape[0], room[1] / image.shape[1])
         size = max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        small = cv2.resize(image, size, interpolation=method)
         top, left = 4 + (room[0] - size[1]) // 2, 4 + (room[1] - size[0]) // 2
         cell[top : top + size[1], left : left + size[0]] = small
     if color is not None:
