@@ -25,7 +25,8 @@ class KeepStatistics(HookBase):
     """Batch norm outside of the match head normalises by its running statistics, which stay."""
 
     def before_step(self) -> None:
-        model = getattr(self.trainer.model, "module", self.trainer.model)
+        trainer: Any = self.trainer
+        model: Any = getattr(trainer.model, "module", trainer.model)
         own = set(_match_head(model).modules())
         for module in model.modules():
             if isinstance(module, _BatchNorm) and module not in own:
