@@ -1,11 +1,13 @@
 """The entries of a JSON list as columns, with one clear error for what does not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.utils.json_stream import stream_arrays
 
 
 class Entries:
@@ -62,6 +64,22 @@ class Entries:
         for index in np.flatnonzero(whole != array):
             raise self.error(int(index), f"{key} must be a whole number, got {array[index]}")
         return whole
+
+
+def stream_list(path: str | Path) -> Iterator[list[Any]]:
+    """Batches of the entries of a file that is one list.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not there, or something else; the message names it.
+    """
+    seen = False
+    for key, items in stream_arrays(path):
+        if key is not None:
+            raise ValueError(f"{path}: expected a list of entries, got an object with {key!r}")
+        seen = True
+        yield items
+    if not seen:
+        raise ValueError(f"{path}: expected a list of entries, got an object without a list")
 
 
 def as_numbers(values: list[Any]) -> FloatArray | None:

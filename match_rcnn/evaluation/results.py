@@ -15,7 +15,7 @@ import orjson
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries
+from match_rcnn.evaluation.columns import Entries, stream_list
 from match_rcnn.evaluation.records import (
     Detections,
     GroundTruth,
@@ -25,7 +25,6 @@ from match_rcnn.evaluation.records import (
 )
 from match_rcnn.evaluation.rle import mask_counts, rle_areas
 from match_rcnn.utils.files import atomic_write
-from match_rcnn.utils.json_stream import stream_arrays
 
 #: Digits behind the point in written files.
 BOX_DIGITS, LANDMARK_DIGITS = 3, 2
@@ -46,9 +45,7 @@ def read_detections(
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
     reader = _Reader(Path(path), task, ground_truth)
-    for key, items in stream_arrays(path):
-        if key is not None:
-            raise ValueError(f"{path}: expected a list of results, got an object with {key!r}")
+    for items in stream_list(path):
         reader.add(items)
     return reader.build(limit)
 

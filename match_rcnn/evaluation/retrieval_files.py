@@ -15,7 +15,7 @@ import orjson
 
 from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries, as_numbers
+from match_rcnn.evaluation.columns import Entries, as_numbers, stream_list
 from match_rcnn.evaluation.joins import find
 from match_rcnn.evaluation.records import BoolArray
 from match_rcnn.evaluation.results import write_results
@@ -103,9 +103,7 @@ def _read_list(path: str | Path, columns: Callable[[Entries], Columns]) -> Colum
     """Columns of a file that is one list of objects."""
     count = 0
     parts = [columns(Entries([], 0, f"{path}, entry"))]
-    for key, items in stream_arrays(path):
-        if key is not None:
-            raise ValueError(f"{path}: expected a list of entries, got an object with {key!r}")
+    for items in stream_list(path):
         parts.append(columns(Entries(items, count, f"{path}, entry")))
         count += len(items)
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

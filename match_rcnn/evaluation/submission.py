@@ -147,12 +147,12 @@ def check_results(path: str | Path, task: str, images: KnownImages | None = None
         FileNotFoundError: there is no such file.
     """
     verdict = Verdict(task)
-    seen = _Seen()
+    seen, is_list = _Seen(), False
     try:
         for key, items in stream_arrays(path):
             if key is not None:
-                verdict.add((True, "not a list of entries but an object"), str(key))
-                return verdict
+                break
+            is_list = True
             for entry in items:
                 place = f"entry {verdict.entries}"
                 for problem in (*_problems(entry, task, images), *seen.problems(entry, task)):
@@ -162,6 +162,8 @@ def check_results(path: str | Path, task: str, images: KnownImages | None = None
         raise
     except ValueError as error:
         verdict.add((True, "not valid JSON"), str(error))
+    if not is_list and not verdict.counts:
+        verdict.add((True, "not a list of entries but an object"), "")
     if verdict.entries == 0 and not verdict.counts:
         verdict.add((True, "no entries: graders stop on an empty list"), "")
     return verdict

@@ -7,6 +7,7 @@ import numpy as np
 
 from match_rcnn.data.taxonomy import CATEGORIES, FloatArray, IntArray
 from match_rcnn.reporting import analysis, charts, pictures, tables
+from match_rcnn.reporting.analysis import ImageQuality
 from match_rcnn.reporting.charts import Series
 from match_rcnn.reporting.drawings import landmark_drawings, strongest
 from match_rcnn.reporting.page import Section, figure, grid, picture
@@ -215,16 +216,16 @@ def _bin(score: float, right: float, count: int) -> str:
 
 
 def _images(runs: Sequence[Run], number: int) -> Section | None:
-    shown = [run for run in runs if "bbox" in run.found]
+    shown = _on_one_truth([run for run in runs if "bbox" in run.found])
     if not shown or number < 1:
         return None
     first = shown[0]
     assert first.truth is not None
     best = {run.name: _best_score(run) for run in shown}
-    judged = analysis.image_quality(first.truth, first.found["bbox"], best[first.name])
+    judged = {run.name: _image_quality(run, best[run.name]) for run in shown}
     html = ""
-    for words, chosen in zip(("Best", "Worst"), judged.extremes(number), strict=True):
-        rows = [_photo_row(shown, index, float(judged.quality[index]), best) for index in chosen]
+    for words, chosen in zip(("Best", "Worst"), judged[first.name].extremes(number), strict=True):
+        rows = [_photo_row(shown, index, judged, best) for index in chosen]
         rows = [row for row in rows if row]
         if rows:
             kind = "photos pairs" if len(shown) == 1 else "photos"
@@ -240,12 +241,24 @@ def _images(runs: Sequence[Run], number: int) -> Section | None:
     return Section("Best and worst photos", lead, [], html)
 
 
+def _on_one_truth(runs: Sequence[Run]) -> list[Run]:
+    """Those runs whose images and items are the first one's, and can stand beside them."""
+    return [run for run in runs if run.truth is runs[0].truth]
+
+
 def _best_score(run: Run) -> float:
     assert run.truth is not None
     return analysis.rightness(run.truth, run.found["bbox"]).best
 
 
-def _photo_row(runs: Sequence[Run], index: int, quality: float, best: dict[str, float]) -> str:
+def _image_quality(run: Run, threshold: float) -> ImageQuality:
+    assert run.truth is not None
+    return analysis.image_quality(run.truth, run.found["bbox"], threshold)
+
+
+def _photo_row(
+    runs: Sequence[Run], index: int, judged: dict[str, ImageQuality], best: dict[str, float]
+) -> str:
     truth = runs[0].truth
     assert truth is not None
     image_id = int(truth.image_ids[index])
@@ -256,7 +269,7 @@ def _photo_row(runs: Sequence[Run], index: int, quality: float, best: dict[str, 
     figures = [figure(picture(address, "annotated garments"), f"annotated: {image_id:06d}")]
     for run in runs:
         address = pictures.drawn_found(run, index, image, best[run.name])
-        words = f"{run.name}: quality {quality:.2f}" if run is runs[0] else run.name
+        words = f"{run.name}: quality {judged[run.name].quality[index]:.2f}"
         figures.append(figure(picture(address, "predicted garments"), words))
     return f"<div>{''.join(figures)}</div>"
 
@@ -264,7 +277,7 @@ def _photo_row(runs: Sequence[Run], index: int, quality: float, best: dict[str, 
 def _queries(runs: Sequence[Run], number: int) -> Section | None:
     html = ""
     for task, boxes in tables.RETRIEVAL_NAMES.items():
-        shown = [run for run in runs if task in run.retrieval]
+        shown = _on_one_truth([run for run in runs if task in run.retrieval])
         examples = shown[0].retrieval[task].examples(2 * (number // 2)) if shown else []
         # The first run's choice for all of them, so that they can be compared.
         rows = [_query_row(run, task, query, runs) for query in examples for run in shown]

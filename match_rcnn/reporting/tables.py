@@ -227,7 +227,8 @@ def retrieval_by_subset(runs: "Sequence[Run]") -> Table:
             if rows and features in published.RETRIEVAL:
                 known = share(published.RETRIEVAL[features][k])
                 cells = [*[MISSING] * len(_SUFFIXES), known, MISSING]
-                table.add(f"top-{k}, detected", published.SOURCE, *cells, quiet=True)
+                source = f"{published.SOURCE}, {features}"
+                table.add(f"top-{k}, detected", source, *cells, quiet=True)
             for run, task, boxes in rows:
                 names = [f"{task}/top{k}-{suffix}" for suffix in _SUFFIXES]
                 names += [f"{task}/top{k}", f"{task}/top{k}-{MANY_NAME}"]

@@ -169,7 +169,7 @@ def test_one_clear_error(read, task, entry, reason, before):
 
 
 def test_an_object_is_no_result_file(read):
-    with pytest.raises(ValueError, match="expected a list of results"):
+    with pytest.raises(ValueError, match="expected a list of entries"):
         read("bbox", {"annotations": []})
 
 

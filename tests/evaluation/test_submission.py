@@ -146,6 +146,7 @@ def test_order(check):
     [
         ("[]", "no entries"),
         ('{"annotations": []}', "not a list of entries but an object"),
+        ('{"annotations": 1}', "not a list of entries but an object"),
         ('[{"image_id": 1', "not valid JSON"),
         ("[5]", "not an object"),
     ],
