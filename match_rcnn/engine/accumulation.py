@@ -47,7 +47,8 @@ def accumulate_step(trainer: Any, steps: int) -> None:
         with _without_exchange(trainer.model, part + 1 < steps):
             found = _backward(trainer, batch[part * size : (part + 1) * size], steps)
         losses = {k: losses.get(k, 0.0) + value for k, value in found.items()}
-    trainer.after_backward()
+    if hasattr(trainer, "after_backward"):  # detectron2 0.6 has no hooks there
+        trainer.after_backward()
     trainer._write_metrics(losses, data_time)
     scaler = getattr(trainer, "grad_scaler", None)
     if scaler is None:
