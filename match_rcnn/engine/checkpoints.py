@@ -2,14 +2,15 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from match_rcnn.d2 import DetectionCheckpointer
-from match_rcnn.engine.faults import NonFiniteFault
+from match_rcnn.engine.faults import NonFiniteFault, explain_writing
 from match_rcnn.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class EnduringCheckpointer(DetectionCheckpointer):
         data |= {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
-        with atomic_write(path) as file:
+        with _writing(path) as file:
             torch.save({**data, **kwargs}, file)
         if resumable:
             self.tag_last_checkpoint(path.name)
@@ -79,7 +80,7 @@ class EnduringCheckpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint from which training is to resume."""
-        with atomic_write(Path(self.save_dir) / "last_checkpoint") as file:
+        with _writing(Path(self.save_dir) / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
 
     def remove_leftovers(self) -> None:
@@ -103,6 +104,19 @@ class EnduringCheckpointer(DetectionCheckpointer):
         for iteration in sorted(found)[: -self.kept]:
             if found[iteration] != last:
                 found[iteration].unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """A file that is whole or not there; its name is in the fault if the disk is full."""
+    try:
+        with atomic_write(path) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        fault = explain_writing(error, str(path))
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor], name: str) -> None:

@@ -44,6 +44,7 @@ class EnduringTrainer(DefaultTrainer):
         self.stop_reason = ""
         self._signals = PreemptionSignals()
         self._is_ending = False
+        self._is_resumed = False
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase]:
@@ -108,12 +109,16 @@ class EnduringTrainer(DefaultTrainer):
                 return None
             raise leave.fault from None
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        self._is_resumed = resume
+        super().resume_or_load(resume)
+
     def before_train(self) -> None:
         if self.start_iter:
             self.checkpointer.last_iteration = self.start_iter - 1
         if comm.is_main_process():
             self.checkpointer.remove_leftovers()
-            if self.start_iter:
+            if self._is_resumed:
                 cut_metrics(Path(self.cfg.OUTPUT_DIR) / "metrics.json", self.start_iter)
         with self._faults():
             super().before_train()

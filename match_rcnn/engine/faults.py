@@ -90,13 +90,9 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
     if isinstance(error, TrainingFault):
         return error
     text = str(error)
-    disk = _disk_error(error)
+    disk = explain_writing(error, f"into OUTPUT_DIR {output_dir}")
     if disk is not None:
-        where = disk.filename or f"into OUTPUT_DIR {output_dir}"
-        return WriteFault(
-            f"cannot write {where}: {disk.strerror}. Make room (SOLVER.CHECKPOINTS_KEPT limits the "
-            "checkpoints) or choose another OUTPUT_DIR."
-        )
+        return disk
     if isinstance(error, TooManyUnreadableError):
         return DataFault(_own_words(text))
     if isinstance(error, UnreadableImageError):
@@ -114,11 +110,18 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
     return None
 
 
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """The error of a disk behind ``error``: torch.save raises one of its own after it."""
+def explain_writing(error: BaseException | None, where: str) -> WriteFault | None:
+    """The fault of a disk behind ``error``, also where torch.save raised one of its own after it.
+
+    Args:
+        where: the file, for errors that do not say it.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK:
-            return error
+            return WriteFault(
+                f"cannot write {error.filename or where}: {error.strerror}. Make room "
+                "(SOLVER.CHECKPOINTS_KEPT limits the checkpoints) or choose another OUTPUT_DIR."
+            )
         error = error.__cause__ or error.__context__
     return None
 
