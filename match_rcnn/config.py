@@ -44,6 +44,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
 
     # Hold maps as channels-last in memory: the same sums, in another order, on faster kernels.
     cfg.MODEL.CHANNELS_LAST = False
+    # torch.compile for the backbone, with variable sizes; needs a C++ compiler (and triton).
+    cfg.MODEL.COMPILE = False
+    # Copy a batch's images to MODEL.DEVICE, from page-locked memory, during the step before.
+    cfg.DATALOADER.PREFETCH_TO_DEVICE = False
 
     # The match network (PAPER: section 4.2); it needs the streams whose features it takes.
     cfg.MODEL.MATCH_ON = False

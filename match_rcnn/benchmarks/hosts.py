@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rois", type=int, default=128, help="sampled for an image in training")
     parser.add_argument("--detections", type=int, default=100, help="of an image at inference")
     parser.add_argument("--runs", type=int, default=3, help="of which medians are taken")
+    parser.add_argument("--warmup", type=int, default=1, help="runs that do not count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-stock", action="store_true", help="leave the stock heads out")
 
@@ -57,7 +58,7 @@ def _compare(result: Result, args: argparse.Namespace, task: str) -> None:
     if not args.without_stock:
         stock = replace(workload, model="stock")
         runners[STOCK] = Runner(stock, "detectron2", args.other_python)
-    measured = measure_in_turn(runners, args.runs)
+    measured = measure_in_turn(runners, args.runs, args.warmup)
     found = comparison.rows(measured, workload.images)
     result.rows += [{"task": task, **{k: row.get(k) for k in comparison.TOTALS}} for row in found]
     _ratios(result, task, measured)
@@ -72,12 +73,10 @@ def _ratios(result: Result, task: str, measured: dict[str, Measured]) -> None:
     result.goals[f"{task}: detectron2 / lite, time"] = 1.0
     if STOCK in measured:
         stock = measured[STOCK]
-        result.ratios[f"{task}: stock / plugin on detectron2, time"] = (
-            stock.seconds / upstream.seconds
-        )
-        result.ratios[f"{task}: stock / plugin on detectron2, memory"] = (
-            stock.work_mib / upstream.work_mib
-        )
+        for name, plugin in (("detectron2", upstream), ("lite", lite)):
+            ratio = f"{task}: {STOCK} / plugin on {name}"
+            result.ratios[f"{ratio}, time"] = stock.seconds / plugin.seconds
+            result.ratios[f"{ratio}, memory"] = stock.work_mib / plugin.work_mib
 
 
 def _check(result: Result, task: str, measured: dict[str, Measured]) -> None:

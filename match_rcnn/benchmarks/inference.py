@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> Result:
         precision=args.precision,
         seed=args.seed,
     )
-    measured = measure_in_turn(comparison.runners(args, workload), args.runs)
+    measured = measure_in_turn(comparison.runners(args, workload), args.runs, args.warmup)
     result = Result("inference", comparison.rows(measured, args.images))
     comparison.add_ratios(result, measured, GOALS[args.device.split(":")[0]])
     for name in comparison.stock_names(measured):

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> Result:
         precision=args.precision,
         seed=args.seed,
     )
-    measured = measure_in_turn(comparison.runners(args, workload), args.runs)
+    measured = measure_in_turn(comparison.runners(args, workload), args.runs, args.warmup)
     result = Result("train", comparison.rows(measured, args.images))
     comparison.add_ratios(result, measured, GOALS[device])
     _check(result, measured, bool(args.precision))

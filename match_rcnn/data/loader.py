@@ -1,6 +1,7 @@
 """The training loader: a stream of samples, batches of it, and worker processes."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
+from match_rcnn.data.prefetch import PrefetchingLoader
 from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.streams import ShuffledStream, StreamBatchSampler
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
@@ -37,6 +39,7 @@ def build_train_loader(
     num_workers: int = 0,
     group_by_orientation: bool = True,
     pair_share: float | None = None,
+    prefetch_to: torch.device | str | None = None,
 ) -> torchdata.DataLoader[Batch]:
     """The training loader of this process; batches are lists of mapped samples.
 
@@ -49,6 +52,8 @@ def build_train_loader(
         group_by_orientation: no batch mixes landscape and portrait images. Not with pairs: it
             would split them.
         pair_share: of the images, how many come as user/shop pairs; None: no pairs.
+        prefetch_to: a device on which images come; see :class:`PrefetchingLoader`. None: they
+            come on the CPU.
     """
     index = PairIndex(items)
     index.mark(items)
@@ -64,7 +69,12 @@ def build_train_loader(
         stream = PairedStream(images, index)
         sampler = PairBatchSampler(stream, total_batch_size, pair_share=pair_share, **place)
     kill_helpers_at_exit()
-    return torchdata.DataLoader(
+    kind = (
+        torchdata.DataLoader
+        if prefetch_to is None
+        else partial(PrefetchingLoader, device=prefetch_to)
+    )
+    return kind(
         # By its type, a loader's elements are its data set's; here they are batches of them.
         cast(torchdata.Dataset[Batch], ReadableSamples(stream, mapper)),
         batch_sampler=sampler,
@@ -125,4 +135,5 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         group_by_orientation=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pair_share=cfg.DATALOADER.PAIR_SHARE if kind == "PairSampler" else None,
+        prefetch_to=cfg.MODEL.DEVICE if cfg.DATALOADER.PREFETCH_TO_DEVICE else None,
     )

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from match_rcnn.d2 import (
     CfgNode,
     DatasetEvaluator,
+    DefaultTrainer,
     EventWriter,
     HookBase,
     build_detection_test_loader,
@@ -21,6 +22,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.engine.compilation import compile_backbone
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
 from match_rcnn.engine.match_alone import KeepStatistics, train_match_head_alone
@@ -41,11 +43,25 @@ class MatchRCNNTrainer(EnduringTrainer):
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
 
+    def state_dict(self) -> dict[str, Any]:
+        """With the optimizer's state, which detectron2 0.6 left out."""
+        state: dict[str, Any] = super().state_dict()
+        if "_trainer" not in state:
+            state["_trainer"] = self._trainer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if "load_state_dict" not in vars(DefaultTrainer):
+            self._trainer.load_state_dict(state_dict["_trainer"])
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model: torch.nn.Module = super().build_model(cfg)
         if cfg.MODEL.CHANNELS_LAST:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if cfg.MODEL.COMPILE:
+            compile_backbone(model)
         if cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE:
             train_match_head_alone(model)
         return model

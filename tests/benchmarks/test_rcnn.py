@@ -211,6 +211,6 @@ def test_hosts_ratios():
     }
     result = hosts.Result("hosts", [])
     hosts._ratios(result, "train", found)
-    assert list(result.ratios.values()) == [1.5, 1.5, 4.0, 2.0]
+    assert list(result.ratios.values()) == [1.5, 1.5, 4.0, 2.0, 6.0, 3.0]
     hosts._check(result, "train", found)
     assert result.checks == {f"losses: {hosts.UPSTREAM}": True, f"losses: {hosts.STOCK}": False}

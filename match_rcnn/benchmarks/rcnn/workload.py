@@ -61,6 +61,7 @@ class Workload:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--runs", type=int, default=3, help="of which medians are taken")
+    parser.add_argument("--warmup", type=int, default=1, help="runs that do not count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--precision", choices=("bfloat16", "float16"), default="", help="default: float32"
