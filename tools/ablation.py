@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Compare the feature variants and losses of the match network, over seeds.
+
+    tools/ablation.py --output output/ablation --markdown docs/ablation.md
+    tools/ablation.py --output output/ablation --grid --iterations 600
+    tools/ablation.py --output output/tiny --train 60 --validation 40 --seeds 1 \\
+        --detector-iterations 4 --iterations 4
+
+Generates data below --output, or takes --datasets; trains one detector, then a match head a run.
+What is finished is passed over; interrupted, the same command goes on. KEY VALUE pairs at the end
+override the config in every run.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from match_rcnn.ablation import Ablation, AblationPlan, markdown, write_markdown
+from match_rcnn.demo import DemoSize
+from match_rcnn.modeling.match_head import VARIANTS
+from match_rcnn.modeling.match_losses import LOSSES
+
+
+def parse() -> argparse.Namespace:
+    size, plan = DemoSize(), AblationPlan()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--config-file", type=Path, default=Path("configs/quickstart.yaml"))
+    parser.add_argument("--datasets", type=Path, metavar="DIR", help="holds deepfashion2/, ready")
+    parser.add_argument("--train", type=int, default=size.train, help="images to generate")
+    parser.add_argument("--validation", type=int, default=size.validation)
+    parser.add_argument("--size", type=int, default=size.pixels, help="longer side in pixels")
+    parser.add_argument("--data-seed", type=int, default=1)
+    parser.add_argument("--grid", action="store_true", help="all variants with all losses")
+    parser.add_argument("--features", choices=VARIANTS, default=plan.features, help="of all losses")
+    parser.add_argument("--loss", choices=LOSSES, default=plan.loss, help="of all variants")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(plan.seeds))
+    parser.add_argument("--detector-iterations", type=int, metavar="N", help="or the config's")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of a run, or the config's")
+    parser.add_argument("--joint", action="store_true", help="train everything in every run")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table there")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    plan = AblationPlan(
+        grid=args.grid,
+        features=args.features,
+        loss=args.loss,
+        seeds=tuple(args.seeds),
+        detector_iterations=args.detector_iterations,
+        iterations=args.iterations,
+        joint=args.joint,
+        opts=tuple(args.opts),
+    )
+    datasets = args.datasets or args.output / "datasets"
+    ablation = Ablation(args.output, args.config_file, plan, datasets)
+    if args.datasets is None:
+        ablation.steps.generate(args.train, args.validation, args.size, args.data_seed)
+    summary = ablation.run()
+    print(f"\n{markdown(summary)}\nfigures: {ablation.output / 'ablation.json'}")
+    if args.markdown:
+        write_markdown(args.markdown, summary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
