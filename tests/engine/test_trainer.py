@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import DefaultTrainer
 from match_rcnn.engine import MatchRCNNTrainer
 
 
@@ -48,3 +51,20 @@ def test_an_unknown_optimizer_is_named(model):
     cfg.SOLVER.OPTIMIZER = "Adagrad"
     with pytest.raises(ValueError, match="'SGD' or 'AdamW', got 'Adagrad'"):
         MatchRCNNTrainer.build_optimizer(cfg, model)
+
+
+def test_checkpoints_of_detectron2_0_6_hold_the_optimizer_too(monkeypatch):
+    """Its DefaultTrainer has neither method and leaves the inner trainer's state out."""
+    for name in ("state_dict", "load_state_dict"):
+        monkeypatch.delattr(DefaultTrainer, name, raising=False)
+    taken = []
+    trainer = MatchRCNNTrainer.__new__(MatchRCNNTrainer)
+    trainer._hooks, trainer.iter = [], 4
+    trainer._trainer = SimpleNamespace(
+        state_dict=lambda: {"optimizer": 7}, load_state_dict=taken.append
+    )
+    state = trainer.state_dict()
+    assert state == {"iteration": 4, "_trainer": {"optimizer": 7}}
+    trainer.load_state_dict({**state, "iteration": 5})
+    assert taken == [{"optimizer": 7}]
+    assert trainer.iter == 5
