@@ -77,6 +77,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # more than this share of the data set's images training stops.
     cfg.DATALOADER.MAX_UNREADABLE_SHARE = 0.01
 
+    # Inference in "bfloat16" or "float16" (GPUs only); "" is float32. Results differ slightly.
+    cfg.TEST.PRECISION = ""
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections with a lower score take part in retrieval neither as queries nor as gallery.

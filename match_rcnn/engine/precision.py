@@ -13,13 +13,14 @@ from match_rcnn.d2 import HOST
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolve_precision(name: str, device: str) -> torch.dtype:
-    """The format that ``SOLVER.AMP.PRECISION`` names.
+def resolve_precision(name: str, device: str, key: str = "SOLVER.AMP.PRECISION") -> torch.dtype:
+    """The format that a config key names.
 
     Args:
         name: "bfloat16", "float16", or "" for the device's usual one: float16 on a GPU, bfloat16
             on the CPU.
         device: the model's device type.
+        key: for messages.
 
     Raises:
         ValueError: an unknown name, or float16 on the CPU.
@@ -27,11 +28,9 @@ def resolve_precision(name: str, device: str) -> torch.dtype:
     if not name:
         return torch.bfloat16 if device == "cpu" else torch.float16
     if name not in PRECISIONS:
-        raise ValueError(
-            f"SOLVER.AMP.PRECISION must be '', {' or '.join(map(repr, PRECISIONS))}; got {name!r}"
-        )
+        raise ValueError(f"{key} must be '', {' or '.join(map(repr, PRECISIONS))}; got {name!r}")
     if name == "float16" and device == "cpu":
-        raise ValueError("SOLVER.AMP.PRECISION float16 needs a GPU; use bfloat16 on the CPU")
+        raise ValueError(f"{key} float16 needs a GPU; use bfloat16 on the CPU")
     return PRECISIONS[name]
 
 

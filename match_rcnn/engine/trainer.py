@@ -22,12 +22,12 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
-from match_rcnn.engine.compilation import compile_backbone
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
 from match_rcnn.engine.match_alone import KeepStatistics, train_match_head_alone
 from match_rcnn.engine.precision import set_precision
 from match_rcnn.engine.schedule import plan_schedule
+from match_rcnn.engine.switches import apply_switches
 from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.build import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
@@ -58,10 +58,7 @@ class MatchRCNNTrainer(EnduringTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> torch.nn.Module:
         model: torch.nn.Module = super().build_model(cfg)
-        if cfg.MODEL.CHANNELS_LAST:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if cfg.MODEL.COMPILE:
-            compile_backbone(model)
+        apply_switches(model, cfg)
         if cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE:
             train_match_head_alone(model)
         return model
