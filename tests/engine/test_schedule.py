@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.config import get_match_rcnn_cfg
@@ -47,6 +47,7 @@ def test_iterations_of_epochs(epochs, images, batch, expected):
     assert iterations(epochs, images, batch) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 10**6), st.integers(1, 64))
 def test_an_epoch_ends_with_the_first_batch_by_which_its_images_were_drawn(epochs, images, batch):
     found = iterations(epochs, images, batch)
