@@ -129,6 +129,8 @@ def _open(folder: Path, where: Where, dataset: str | None) -> Run:
     known = sorted(p.name for p in (folder / "inference").glob("*") if p.is_dir())
     if dataset is None and len(known) > 1:
         raise ValueError(f"{folder} has results on {', '.join(known)}; choose one with --dataset")
+    if dataset is not None and known and dataset not in known:
+        raise ValueError(f"{folder} has results on {', '.join(known)}, not on {dataset!r}")
     metrics_file = folder / "metrics.json"
     if not known and not metrics_file.is_file():
         raise FileNotFoundError(
@@ -136,12 +138,24 @@ def _open(folder: Path, where: Where, dataset: str | None) -> Run:
             "make them with tools/train_net.py (--eval-only for a trained model)"
         )
     config_file = folder / "config.yaml"
-    config = yaml.safe_load(config_file.read_text("utf-8")) if config_file.is_file() else {}
+    config = _read_config(config_file) if config_file.is_file() else {}
     name = dataset or (known[0] if known else "") or _test_set(config)
     run = Run(folder.resolve().name, folder, name, where.measured or MEASURED, config)
     if metrics_file.is_file():
         run.metrics = newest_metrics(metrics_file)
     return run
+
+
+def _read_config(config_file: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(config_file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{config_file} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{config_file}: expected a config's keys, got {config!r:.60}")
+    return config
 
 
 def _test_set(config: dict[str, Any]) -> str:
@@ -150,11 +164,16 @@ def _test_set(config: dict[str, Any]) -> str:
 
 
 def newest_metrics(metrics_file: Path) -> dict[str, float]:
-    """The last value of every evaluation metric, in percent."""
+    """The last value of every evaluation metric, in percent. Lines that are cut off, as a killed
+    run leaves them, are passed over with a warning."""
     metrics: dict[str, float] = {}
-    for text in metrics_file.read_text("utf-8").splitlines():
+    for number, text in enumerate(metrics_file.read_text("utf-8").splitlines(), 1):
         if "/AP" in text or '"retrieval' in text:
-            record = json.loads(text)
+            try:
+                record = json.loads(text)
+            except ValueError as error:
+                logger.warning("%s, line %d left out: %s", metrics_file, number, error)
+                continue
             found = {k: v for k, v in record.items() if "/AP" in k or k.startswith("retrieval")}
             metrics |= {k: float("nan") if v is None else float(v) for k, v in found.items()}
     return metrics
@@ -194,6 +213,8 @@ def _score(run: Run, where: Where, truths_read: dict[Path, GroundTruth | None]) 
 
 def _locate(run: Run, where: Where) -> tuple[Path | None, Path | None]:
     """Ground truth and photos: as given, as the evaluator noted, or as the name says."""
+    if where.ground_truth is not None and not where.ground_truth.is_file():
+        raise FileNotFoundError(f"{where.ground_truth} is no file; expected one in COCO form")
     noted = run.folder / "inference" / run.dataset / DATA_FILE_NAME
     known = read_json(noted) if noted.is_file() else {}
     known = {key: path for key, path in known.items() if Path(path).exists()}

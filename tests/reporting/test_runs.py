@@ -82,6 +82,30 @@ def test_facts_from_the_config(tmp_path, perfect, where):
     assert facts["annotated items"] == "5"
 
 
+def test_a_cut_off_line_of_metrics_is_passed_over(tmp_path, caplog):
+    file = tmp_path / "metrics.json"
+    file.write_text('{"iteration": 9, "bbox/AP": 12.5}\n{"iteration": 19, "bbox/AP": 1')
+    assert newest_metrics(file) == {"bbox/AP": 12.5}
+    assert "line 2 left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "message"), [("MODEL: [1, {", "is not valid YAML"), ("[1]", "a config's keys")]
+)
+def test_a_bad_config_is_named(tmp_path, config, message):
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"config\.yaml.* {message}"):
+        read_runs([tmp_path])
+
+
+def test_what_is_asked_for_and_not_there(tmp_path, perfect):
+    with pytest.raises(FileNotFoundError, match=r"none\.json is no file"):
+        read_runs([perfect], Where(tmp_path / "none.json"))
+    with pytest.raises(ValueError, match=r"has results on .*, not on 'other'"):
+        read_runs([perfect], dataset="other")
+
+
 def test_a_schedule_in_epochs_is_stated_as_such(tmp_path):
     (tmp_path / "config.yaml").write_text("SOLVER: {EPOCHS: 12, MAX_ITER: 40000}")
     (tmp_path / "metrics.json").write_text("{}")
