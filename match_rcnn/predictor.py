@@ -9,6 +9,7 @@ import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import CfgNode, DefaultPredictor, Instances, detection_utils
+from match_rcnn.engine.switches import apply_switches
 from match_rcnn.garments import Garment, garments_from_instances
 
 Image = npt.NDArray[np.uint8]
@@ -35,9 +36,11 @@ class MatchRCNNPredictor:
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold
         if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
         cfg.freeze()
         self.cfg = cfg
         self._predictor = DefaultPredictor(cfg)
+        apply_switches(self._predictor.model, cfg)
 
     @classmethod
     def from_files(
