@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ class MatchRCNNTrainer(EnduringTrainer):
             state["_trainer"] = self._trainer.state_dict()
         return state
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if "load_state_dict" not in vars(DefaultTrainer):
             self._trainer.load_state_dict(state_dict["_trainer"])
