@@ -5,6 +5,7 @@ Each sample in whose place something unreadable was met says so under the key ``
 list of ``{"file_name", "error"}``.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from match_rcnn.data.streams import ShuffledStream
 ATTEMPTS = 10
 
 Sample = dict[str, Any]
+#: PIL names the object that it reads from, which is another one each time.
+_ADDRESS = re.compile(r" <[^<>]* at 0x[0-9a-f]+>")
 
 
 class TooManyUnreadableError(ValueError):
@@ -78,6 +81,6 @@ class ReadableSamples(torchdata.Dataset[Sample]):
         try:
             return self.mapper(item)
         except (OSError, UnreadableImageError, detection_utils.SizeMismatchError) as error:
-            text = " ".join(str(error).split())
+            text = _ADDRESS.sub("", " ".join(str(error).split()))
             unreadable.append({"file_name": str(item.get("file_name")), "error": text})
             return None

@@ -45,6 +45,7 @@ class EnduringTrainer(DefaultTrainer):
         self._signals = PreemptionSignals()
         self._is_ending = False
         self._is_resumed = False
+        self._done = 0
         super().__init__(cfg)
 
     def build_hooks(self) -> list[HookBase]:
@@ -108,12 +109,18 @@ class EnduringTrainer(DefaultTrainer):
             if leave.fault is None:
                 return None
             raise leave.fault from None
+        except Exception as error:  # a worker's death is told between two lines of the loop, too
+            fault = explain(error, self.cfg.OUTPUT_DIR)
+            if fault is None:
+                raise
+            raise fault from None
 
     def resume_or_load(self, resume: bool = True) -> None:
         self._is_resumed = resume
         super().resume_or_load(resume)
 
     def before_train(self) -> None:
+        self._done = self.start_iter
         if self.start_iter:
             self.checkpointer.last_iteration = self.start_iter - 1
         if comm.is_main_process():
@@ -142,6 +149,7 @@ class EnduringTrainer(DefaultTrainer):
             else:
                 self._trainer.iter = self.iter
                 accumulate_step(self._trainer, steps)
+        self._done = self.iter + 1
 
     def after_step(self) -> None:
         with self._faults():
@@ -191,7 +199,7 @@ class EnduringTrainer(DefaultTrainer):
         if saved is None:
             return f"At iteration {self.iter}, before the first checkpoint: all of them are lost."
         return (
-            f"At iteration {self.iter}; iterations lost: {max(0, self.iter - saved - 1)}. The last "
+            f"At iteration {self.iter}; iterations lost: {self._done - saved - 1}. The last "
             f"checkpoint is {self.checkpointer.get_checkpoint_file()}; --resume goes on from it."
         )
 

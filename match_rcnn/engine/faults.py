@@ -4,6 +4,7 @@ The codes are those of ``sysexits.h``, so that they differ from Python's 1 and a
 """
 
 import errno
+import traceback
 
 from match_rcnn.d2 import comm
 from match_rcnn.data.decoding import UnreadableImageError
@@ -77,6 +78,10 @@ class Leave(BaseException):
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_WORKER = (
+    "a process that loads data died: {} Memory is the usual cause: lower DATALOADER.NUM_WORKERS, "
+    "or give the machine or container more memory (/dev/shm too)."
+)
 #: Parts of what gloo and NCCL say when the other side is gone.
 _PEER = ("connection closed by peer", "connection reset by peer", "nccl error", "broken pipe")
 
@@ -93,6 +98,8 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
     disk = explain_writing(error, f"into OUTPUT_DIR {output_dir}")
     if disk is not None:
         return disk
+    if _lost_its_worker(error):
+        return WorkerFault(_WORKER.format(f"{type(error).__name__}: {text}"))
     if isinstance(error, TooManyUnreadableError):
         return DataFault(_own_words(text))
     if isinstance(error, UnreadableImageError):
@@ -100,14 +107,20 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
     if isinstance(error, FileNotFoundError):
         return DataFault(_own_words(text))
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return WorkerFault(
-            f"a process that loads data died: {text.splitlines()[0]} Memory is the usual cause: "
-            "lower DATALOADER.NUM_WORKERS, or give the machine or container more memory (/dev/shm "
-            "too)."
-        )
+        return WorkerFault(_WORKER.format(text.splitlines()[0].strip()))
     if comm.get_world_size() > 1 and any(part in text.lower() for part in _PEER):
         return PeerFault("another process of this run ended; its message says why")
     return None
+
+
+def _lost_its_worker(error: BaseException) -> bool:
+    """Whether the loader was about to take a batch from a worker that is gone: then torch's message
+    about its death comes too late."""
+    if not isinstance(error, EOFError | ConnectionError | FileNotFoundError):
+        return False
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    from_loader = any(name.endswith("torch/utils/data/dataloader.py") for name in frames)
+    return from_loader and "multiprocessing" in frames[-1]
 
 
 def explain_writing(error: BaseException | None, where: str) -> WriteFault | None:

@@ -5,13 +5,14 @@ import logging
 import multiprocessing
 import signal
 import sys
+import threading
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 from torch.multiprocessing import ProcessExitedException
 
 from match_rcnn.d2 import comm
-from match_rcnn.engine.faults import Preempted, TrainingFault, explain
+from match_rcnn.engine.faults import Preempted, TrainingFault, explain, explain_writing
 from match_rcnn.engine.launch import launch
 from match_rcnn.engine.preemption import hand_on_signals
 from match_rcnn.engine.run import train_or_evaluate
@@ -26,7 +27,7 @@ def run_program(args: argparse.Namespace) -> int:
         The exit code: 0, or that of the :class:`TrainingFault` that ended the run.
     """
     code: Any = multiprocessing.get_context("spawn").Value("i", 0)
-    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback a line
+    _quiet_threads()
     hand_on_signals()
     try:
         launch(
@@ -45,6 +46,7 @@ def run_program(args: argparse.Namespace) -> int:
 
 def _run_process(args: argparse.Namespace, code: "Synchronized[int]") -> None:
     """One process of a run; sets ``code`` if it is the first that a fault ends."""
+    _quiet_threads()  # for processes that were started, too
     try:
         train_or_evaluate(args)
     except Exception as error:
@@ -59,6 +61,18 @@ def _run_process(args: argparse.Namespace, code: "Synchronized[int]") -> None:
         agreed = isinstance(fault, Preempted) and fault.agreed
         if comm.get_world_size() > 1 and not agreed:
             raise SystemExit(fault.exit_code) from None
+
+
+def _quiet_threads() -> None:
+    """TensorBoard writes in a thread: a full disk there is told by the next one who writes."""
+    usual = threading.excepthook
+
+    def hook(args: Any) -> None:
+        if explain_writing(args.exc_value, "") is None:
+            usual(args)
+
+    threading.excepthook = hook
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback a line
 
 
 def _say(fault: TrainingFault) -> None:
