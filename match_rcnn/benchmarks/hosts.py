@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=int, default=1, help="runs that do not count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-stock", action="store_true", help="leave the stock heads out")
+    parser.add_argument(
+        "options", nargs="*", metavar="KEY VALUE", help="config overrides, for our models"
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -51,9 +54,10 @@ def _compare(result: Result, args: argparse.Namespace, task: str) -> None:
         device=args.device,
         seed=args.seed,
     )
+    ours = workload.of("ours", *args.options)
     runners = {
-        LITE: Runner(workload, "lite"),
-        UPSTREAM: Runner(workload, "detectron2", args.other_python),
+        LITE: Runner(ours, "lite"),
+        UPSTREAM: Runner(ours, "detectron2", args.other_python),
     }
     if not args.without_stock:
         stock = replace(workload, model="stock")

@@ -43,7 +43,7 @@ class Step:
         if self.workload.task == "train":
             return self._train()
         with torch.inference_mode(), self._autocast():
-            results = self.model(*self.arguments)
+            results = self.model(*self._moved())
         return {} if self.is_torchvision else self._found(results)
 
     def _autocast(self) -> torch.autocast:
@@ -52,10 +52,14 @@ class Step:
         dtype = resolve_precision(name, device)
         return torch.autocast(device, dtype=dtype, enabled=bool(name))
 
+    def _moved(self) -> list[Any]:
+        """The inputs on the device, as far as the model does not move them itself."""
+        return [_to(a, self.workload.device) for a in self.arguments]
+
     def _train(self) -> Outputs:
         with EventStorage():
             with self._autocast():
-                losses = self.model(*[_to(a, self.workload.device) for a in self.arguments])
+                losses = self.model(*self._moved())
                 total = sum(losses.values())
             self.optimizer.zero_grad()
             with self.timer.stage("backward"):
