@@ -181,23 +181,27 @@ class EnduringTrainer(DefaultTrainer):
             self._is_ending = True
             raise leave
         except Exception as error:
-            fault: TrainingFault | None
-            if isinstance(error, FloatingPointError):
-                fault = self.watch.explain(error)
-            else:
-                fault = explain(error, self.cfg.OUTPUT_DIR)
+            try:
+                fault = self._explain(error)
+            except RuntimeError as later:  # a worker's death is told at any moment, here too
+                fault = self._explain(later)
             if fault is None:
                 raise
             self._is_ending = True
             fault.args = (f"{fault} {self._loss_of_work()}",)
             raise Leave(fault) from error
 
+    def _explain(self, error: Exception) -> TrainingFault | None:
+        if isinstance(error, FloatingPointError):
+            return self.watch.explain(error)
+        return explain(error, self.cfg.OUTPUT_DIR)
+
     def _loss_of_work(self) -> str:
         saved = self.checkpointer.last_iteration
         if not comm.is_main_process():
             return f"At iteration {self.iter}."
         if saved is None:
-            return f"At iteration {self.iter}, before the first checkpoint: all of them are lost."
+            return f"At iteration {self.iter}, before a checkpoint; iterations lost: {self._done}."
         return (
             f"At iteration {self.iter}; iterations lost: {self._done - saved - 1}. The last "
             f"checkpoint is {self.checkpointer.get_checkpoint_file()}; --resume goes on from it."

@@ -118,7 +118,7 @@ def _lost_its_worker(error: BaseException) -> bool:
     about its death comes too late."""
     if not isinstance(error, EOFError | ConnectionError | FileNotFoundError):
         return False
-    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
     from_loader = any(name.endswith("torch/utils/data/dataloader.py") for name in frames)
     return from_loader and "multiprocessing" in frames[-1]
 
