@@ -32,7 +32,7 @@ ZOOM_BOUNDS = (0.05, 0.50)
 _TURNED = 0.6
 #: An item that shows less than this share of itself, of the picture, or that has fewer of its
 #: landmarks in the picture, is not annotated: nobody could tell what it is.
-_LEAST_SHARE, _LEAST_AREA, _LEAST_LANDMARKS = 0.12, 0.004, 0.2
+_LEAST_SHARE, _LEAST_AREA, _LEAST_LANDMARKS = 0.27, 0.004, 0.33
 
 
 def annotate(canvas: Canvas, figures: Sequence[Figure]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ class Conditions:
     Attributes:
         viewpoints: shares of viewpoint 1 (not worn), 2 (frontal), 3 (side or back).
         liveliness: 0 stands still, 1 moves freely.
+        whole: share of photos framed by the whole outfit instead of the main garment.
         far, zoom: shares of photos taken from afar, and of those that cut the garment off.
         far_range, near_range, zoom_range: extent of the main garment against the picture's.
         jitter: displacement of the main garment from the middle, against the picture.
@@ -28,6 +29,7 @@ class Conditions:
 
     viewpoints: tuple[float, float, float]
     liveliness: float
+    whole: float
     far: float
     zoom: float
     far_range: tuple[float, float]
@@ -52,10 +54,11 @@ class Conditions:
 # Soft enough that a small network trained from nothing for ten minutes on two CPU cores learns
 # the categories, and hard enough that every variation costs it.
 SHOP = Conditions(
-    viewpoints=(0.22, 0.7, 0.08),
-    liveliness=0.12,
+    viewpoints=(0.42, 0.54, 0.04),
+    liveliness=0.06,
+    whole=0.6,
     far=0.08,
-    zoom=0.06,
+    zoom=0.05,
     far_range=(0.4, 0.55),
     near_range=(0.65, 0.92),
     zoom_range=(1.0, 1.2),
@@ -75,21 +78,22 @@ SHOP = Conditions(
     jpeg=(88, 96),
 )
 USER = Conditions(
-    viewpoints=(0.12, 0.72, 0.16),
-    liveliness=0.4,
-    far=0.12,
-    zoom=0.16,
+    viewpoints=(0.22, 0.7, 0.08),
+    liveliness=0.15,
+    whole=0.5,
+    far=0.08,
+    zoom=0.12,
     far_range=(0.38, 0.55),
     near_range=(0.6, 0.92),
     zoom_range=(1.05, 1.4),
     jitter=0.07,
-    tilt=0.07,
-    bystander=0.08,
+    tilt=0.06,
+    bystander=0.06,
     outwear=0.1,
-    occluders=(0.6, 0.34, 0.06),
-    occluder_size=(0.5, 1.1),
-    light=0.45,
-    uneven=0.3,
+    occluders=(0.72, 0.25, 0.03),
+    occluder_size=(0.45, 1.0),
+    light=0.8,
+    uneven=0.2,
     shadow=0.15,
     blur=0.15,
     shake=0.08,

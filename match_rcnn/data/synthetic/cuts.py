@@ -13,16 +13,16 @@ _HEMS = {
     1: (0.66, 0.94),
     2: (0.66, 0.96),
     3: (0.66, 1.05),
-    4: (0.68, 1.3),
+    4: (0.68, 1.05),
     5: (0.62, 0.92),
     6: (0.6, 0.9),
-    7: (0.2, 0.46),
-    8: (0.85, 1.12),
-    9: (1.05, 1.8),
-    10: (1.2, 1.85),
-    11: (1.2, 1.9),
-    12: (1.2, 1.9),
-    13: (1.2, 1.9),
+    7: (0.2, 0.36),
+    8: (0.86, 1.1),
+    9: (1.0, 1.6),
+    10: (1.15, 1.6),
+    11: (1.15, 1.6),
+    12: (1.15, 1.6),
+    13: (1.15, 1.6),
 }
 
 
@@ -84,9 +84,8 @@ def random_cut(rng: np.random.Generator, category_id: int) -> Cut:
     low, high = _HEMS[category_id]
     outwear, sling = category_id in OUTWEAR, category_id in SLINGS
     long = category_id in LONG_SLEEVES
-    short_of_wrist = long and rng.random() < 0.08
     cuff = u(0.045, 0.085) if long else u(0.08, 0.13)
-    depth = u(0.27, 0.36) if sling else (u(0.06, 0.26) if rng.random() < 0.8 else 0.32)
+    depth = u(0.27, 0.36) if sling else u(0.06, 0.22)
     return Cut(
         hem=float(low + (high - low) * rng.beta(1.5, 1.5)),
         ease=float(u(1.12, 1.38) if outwear else u(0.98, 1.28)),
@@ -96,14 +95,14 @@ def random_cut(rng: np.random.Generator, category_id: int) -> Cut:
         neck_depth=float(depth),
         neck_round=float(u(0.45, 0.85)),
         shoulder=float(u(0.245, 0.29) + (0.02 if outwear else 0.0)),
-        sleeve=float(u(0.47, 0.56) if short_of_wrist else u(0.6, 0.7) if long else u(0.13, 0.28)),
+        sleeve=float(u(0.58, 0.7) if long else u(0.13, 0.26)),
         sleeve_width=float(u(0.08, 0.115) + (0.015 if outwear else 0.0)),
         cuff=float(cuff + (0.012 if outwear else 0.0)),
-        opening=(float(u(0.03, 0.09)), float(u(0.04, 0.17))),
+        opening=(float(u(0.05, 0.1)), float(u(0.08, 0.18))),
         strap=float(u(0.008, 0.022)),
         rise=float(u(0.58, 0.78)),
-        knee=float(u(0.075, 0.13)),
-        leg_end=float(u(0.05, 0.17)),
+        knee=float(u(0.075, 0.11)),
+        leg_end=float(u(0.05, 0.125)),
         drop=float(u(-0.01, 0.06)),
     )
 

@@ -18,7 +18,7 @@ from match_rcnn.data.synthetic.scene import draw_picture
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 
 #: Changes whenever the same seed would give other bytes.
-VERSION = 1
+VERSION = 2
 SMALLEST, LARGEST = 64, 2048
 _VARIATIONS = ("scale", "occlusion", "zoom_in", "viewpoint")
 

@@ -86,13 +86,28 @@ def _graphic_mask(graphic: Graphic, u: Any, v: Any, soft: float) -> Any:
     return np.clip(distance * size / np.float32(soft) + 0.5, 0, 1).astype(np.float32)
 
 
+#: What the dyers of a season offer, from white and black to green and pink.
+_PALETTE = np.array(
+    [
+        (238, 236, 232),
+        (36, 36, 40),
+        (128, 130, 134),
+        (36, 46, 84),
+        (92, 118, 158),
+        (205, 186, 158),
+        (112, 82, 60),
+        (186, 36, 48),
+        (52, 110, 78),
+        (226, 150, 166),
+    ],
+    dtype=float,
+)
+
+
 def random_colour(rng: np.random.Generator) -> Colour:
-    """A cloth colour: often white, black, grey, navy or denim, else any hue."""
-    if rng.random() < 0.4:
-        greys = [(238, 236, 232), (32, 32, 36), (128, 130, 134), (34, 44, 78), (92, 118, 158)]
-        greys += [(205, 186, 158), (112, 82, 60), (190, 30, 45)]
-        base = np.array(greys[int(rng.integers(len(greys)))], dtype=float)
-        return _colour(base + rng.normal(0, 9, 3))
+    """A cloth colour: nearly always of the season's palette, so that colour alone tells little."""
+    if rng.random() < 0.9:
+        return _colour(_PALETTE[int(rng.integers(len(_PALETTE)))] + rng.normal(0, 5, 3))
     hue, saturation, value = rng.random(), rng.uniform(0.25, 0.9), rng.uniform(0.35, 0.97)
     return _colour(np.array(colorsys.hsv_to_rgb(hue, saturation, value)) * 255)
 
@@ -122,7 +137,7 @@ def random_look(rng: np.random.Generator, category_id: int) -> Look:
         band=float(rng.uniform(0.025, 0.06)) if rng.random() < 0.2 else 0.0,
         side_stripe=float(rng.uniform(0.02, 0.04)) if rng.random() < 0.12 else 0.0,
         fold=float(rng.uniform(0.04, 0.1)),
-        outline=float(rng.uniform(0.35, 0.75)),
+        outline=float(rng.uniform(0.5, 0.8)),
     )
     if category_id in LOWERS:
         return replace(look, belt=bool(rng.random() < 0.35))

@@ -12,9 +12,9 @@ Image = npt.NDArray[np.float32]
 def expose(image: Image, rng: np.random.Generator, how: Conditions) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB photo of a drawn picture (RGB, 0 to 255)."""
     image = np.clip(image / np.float32(255), 0, 1)
-    gamma = float(np.exp(rng.normal(0, 0.22) * how.light))
-    gain = float(np.exp(rng.normal(-0.04, 0.15) * how.light))
-    cast = np.exp(rng.normal(0, 0.09, 3) * how.light).astype(np.float32)
+    gamma = float(np.exp(rng.normal(0, 0.1) * how.light))
+    gain = float(np.exp(rng.normal(-0.03, 0.1) * how.light))
+    cast = np.exp(rng.normal(0, 0.15, 3) * how.light).astype(np.float32)
     image = np.power(image, np.float32(gamma)) * np.float32(gain) * cast
     if how.uneven:
         image = _unevenly_lit(image, rng, how)

@@ -86,7 +86,10 @@ def _figures(
     how = conditions(photo.source)
     outfit = dress(catalogue, photo, rng)
     pose = random_pose(rng, viewpoint, how.liveliness)
-    camera = _camera(rng, canvas, _extent(outfit, pose), how, viewpoint)
+    framed = [outfit.main]
+    if viewpoint != 1 and rng.random() < how.whole:
+        framed = list(outfit.slots.values())
+    camera = _camera(rng, canvas, _extent(framed, pose), how, viewpoint)
     if viewpoint == 1:
         return _laid_out(rng, outfit, pose, camera)
     main = _figure(rng, outfit, pose, camera, plain=photo.source == "shop")
@@ -97,17 +100,16 @@ def _figures(
     return [other, main] if rng.random() < 0.6 else [main, other]
 
 
-def _extent(outfit: Outfit, pose: Pose) -> FloatArray:
-    """(2, 2) lowest and highest plane coordinates of the main garment."""
-    main = outfit.main
-    points = garment_shape(main.category_id, main.cut, pose).landmarks
+def _extent(garments: list[Garment], pose: Pose) -> FloatArray:
+    """(2, 2) lowest and highest plane coordinates of ``garments``."""
+    points = np.concatenate([garment_shape(g.category_id, g.cut, pose).landmarks for g in garments])
     return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
 def _camera(
     rng: np.random.Generator, canvas: Canvas, extent: FloatArray, how: Conditions, viewpoint: int
 ) -> Camera:
-    """Frames the main garment: from afar, filling the picture, or cut by its edges."""
+    """Frames what ``extent`` holds: from afar, filling the picture, or cut by its edges."""
     height, width = canvas.size
     size = np.maximum(extent[1] - extent[0], 0.2)
     kind = rng.random()
@@ -171,7 +173,7 @@ def _laid_out(rng: np.random.Generator, outfit: Outfit, pose: Pose, camera: Came
     if not others or rng.random() < 0.5:
         return figures
     garment = others[0]
-    extent = _extent(outfit, pose)
+    extent = _extent([outfit.main], pose)
     width = extent[1, 0] - extent[0, 0]
     below = garment.category_id in LOWERS
     offset = (rng.uniform(-0.4, 0.4), -0.25) if below else (width * rng.choice([-1, 1]), 0.0)

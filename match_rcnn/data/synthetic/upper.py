@@ -52,7 +52,7 @@ class UpperBuilder:
             self._put(rig.shoulder, side, cut.neck_width + 0.035, 0.02)
         elif rig.armpit is None:
             width = cut.neck_width + 0.03
-            self._put(rig.shoulder, side, max(cut.shoulder - 0.06, width + 0.05), 0.03)
+            self._put(rig.shoulder, side, max(cut.shoulder - 0.04, width + 0.06), 0.03)
         else:
             self._put(rig.shoulder, side, cut.shoulder, 0.05)
         self._put(rig.neck, side, width, top)
@@ -69,7 +69,7 @@ class UpperBuilder:
         if rig.armpit is not None:
             self._put(rig.armpit, side, chest, CHEST_Y)
         else:
-            start = cut.neck_width + 0.05 if self.sling else cut.shoulder - 0.06
+            start = cut.neck_width + 0.05 if self.sling else cut.shoulder - 0.04
             self._extra("armhole", side, 0.45 * start + 0.55 * chest - 0.03, 0.23)
             self._extra("armhole_end", side, chest + 0.005, CHEST_Y + 0.01)
         fractions = [*rig.side_fractions, 1.0]
