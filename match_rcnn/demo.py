@@ -13,6 +13,8 @@ from typing import Any
 from tabulate import tabulate
 
 from match_rcnn.benchmarks.harness import machine
+from match_rcnn.d2 import HOST
+from match_rcnn.engine.precision import bfloat16_is_fast
 from match_rcnn.evaluation.retrieval_baselines import comparison_table
 from match_rcnn.evaluation.retrieval_evaluator import FILE_NAMES
 from match_rcnn.evaluation.tables import retrieval_subset_table, subset_table
@@ -41,7 +43,7 @@ is computed from the labels: a random order of the same gallery."""
 class DemoSize:
     """How much to generate and train; None keeps the config's number of iterations."""
 
-    train: int = 3000
+    train: int = 8000
     validation: int = 400
     pixels: int = 256
     iterations: int | None = None
@@ -76,6 +78,8 @@ class Demo:
     def train(self) -> None:
         iterations = self.size.iterations
         overrides = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
+        if HOST == "lite" and bfloat16_is_fast():
+            overrides += ["SOLVER.AMP.ENABLED", "True"]
         self.steps.tool(
             "train_net",
             *("--config-file", str(self.config), "--resume", "OUTPUT_DIR", str(self.model)),

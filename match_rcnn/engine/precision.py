@@ -4,6 +4,7 @@ bfloat16 has float32's range and needs no scaling of the loss; it runs on GPUs s
 processors with AMX or AVX-512 BF16. float16 is for GPUs, with a scaled loss.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,15 @@ def resolve_precision(name: str, device: str, key: str = "SOLVER.AMP.PRECISION")
     if name == "float16" and device == "cpu":
         raise ValueError(f"{key} float16 needs a GPU; use bfloat16 on the CPU")
     return PRECISIONS[name]
+
+
+def bfloat16_is_fast(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
+    """Whether this machine's processor computes in bfloat16; False where Linux does not say."""
+    try:
+        text = Path(cpuinfo).read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return bool({"amx_bf16", "avx512_bf16"} & set(text.split()))
 
 
 def set_precision(trainer: Any, name: str) -> None:

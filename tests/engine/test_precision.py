@@ -9,7 +9,7 @@ from match_rcnn.d2 import HOST, EventStorage
 from match_rcnn.data.datasets import register_deepfashion2
 from match_rcnn.engine import MatchRCNNTrainer
 from match_rcnn.engine import precision as precision_module
-from match_rcnn.engine.precision import resolve_precision, set_precision
+from match_rcnn.engine.precision import bfloat16_is_fast, resolve_precision, set_precision
 
 LOSSES = (
     *("loss_cls", "loss_box_reg", "loss_mask", "loss_keypoint", "loss_match"),
@@ -103,3 +103,17 @@ def _losses_of_a_step(trainer):
     with EventStorage() as storage:
         inner.run_step()
         return {name: value for name, (value, _) in storage.latest().items()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [("fpu avx512_bf16 amx_tile", True), ("amx_bf16", True), ("fpu avx512f avx512_fp16", False)],
+)
+def test_processors_that_compute_in_bfloat16(tmp_path, flags, fast):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\nbugs : none\n")
+    assert bfloat16_is_fast(cpuinfo) is fast
+
+
+def test_without_linux_no_processor_is_known_to(tmp_path):
+    assert not bfloat16_is_fast(tmp_path / "nothing")
