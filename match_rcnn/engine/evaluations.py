@@ -136,7 +136,8 @@ class EnduringEvaluation(hooks.EvalHook):
         with self._signals.leave_at_once(), self._weights():
             super()._do_eval()
         if comm.is_main_process():
-            self._remember(done, dict(_flat(self._results)))
+            with at_iteration(trainer, done):  # after the loop, hosts count on
+                self._remember(done, dict(_flat(self._results)))
         self._consider_stopping()
 
     def _weights(self) -> AbstractContextManager[None]:
