@@ -113,11 +113,18 @@ def read_statistics(path: str | Path) -> Statistics:
     """
     path = Path(path)
     reader = _Reader(path)
+    keys = set()
     for key, items in stream_arrays(path):
+        keys.add(key)
         if key == "images":
             reader.add_images(items)
         elif key == "annotations":
             reader.add_annotations(items)
+    if missing := {"images", "annotations"} - keys:
+        raise ValueError(
+            f"{path} has no {' and no '.join(sorted(missing))}: it is no converted annotation file "
+            "(tools/convert_df2.py makes one)"
+        )
     problems_file = path.with_name(path.name + ".problems.json")
     problems = read_json(problems_file) if problems_file.is_file() else None
     return reader.build(problems)

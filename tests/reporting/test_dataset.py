@@ -155,6 +155,13 @@ def test_one_clear_error(tmp_path, file, change, message):
         read_statistics(file)
 
 
+def test_a_result_file_is_no_data_set(tmp_path):
+    results = tmp_path / "bbox_results.json"
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]))
+    with pytest.raises(ValueError, match=r"bbox_results.json has no annotations and no images"):
+        read_statistics(results)
+
+
 def test_is_generated(tmp_path):
     folder = tmp_path / "root" / "annotations"
     folder.mkdir(parents=True)
