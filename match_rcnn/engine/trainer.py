@@ -1,6 +1,5 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
-import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,8 +30,6 @@ from match_rcnn.engine.switches import apply_switches
 from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.build import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
-
-logger = logging.getLogger(__name__)
 
 
 class MatchRCNNTrainer(EnduringTrainer):
