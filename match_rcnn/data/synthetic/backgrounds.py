@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from match_rcnn.data.synthetic.canvas import Canvas
@@ -14,12 +15,23 @@ def draw_background(canvas: Canvas, rng: np.random.Generator, shop: bool, flat: 
     """Draw a ground over the whole canvas."""
     if shop:
         _studio(canvas, rng)
-    elif flat:
+        return
+    if flat:
         _surface(canvas, rng)
     elif rng.random() < 0.6:
         _room(canvas, rng)
     else:
         _street(canvas, rng)
+    _set_back(canvas, rng)
+
+
+def _set_back(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Out of focus and paler than what the photo is of."""
+    sigma = float(rng.uniform(0.002, 0.012) * max(canvas.size))
+    contrast = np.float32(rng.uniform(0.45, 0.85))
+    blurred = cv2.GaussianBlur(canvas.image, (0, 0), sigma)
+    tone = blurred.mean(axis=(0, 1))
+    canvas.image[:] = tone + (blurred - tone) * contrast
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> FloatArray:
@@ -88,7 +100,7 @@ def _room(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint([outline], np.array(random_colour(rng)) * 0.7)
     if rng.random() < 0.5:
         _textured(canvas, outline, rng, 0.7)
-    for _ in range(int(rng.integers(2, 7))):
+    for _ in range(int(rng.integers(1, 5))):
         _furniture(canvas, rng, floor)
     if rng.random() < 0.3:
         _rack(canvas, rng)

@@ -55,9 +55,9 @@ class Conditions:
 # the categories, and hard enough that every variation costs it.
 SHOP = Conditions(
     viewpoints=(0.42, 0.54, 0.04),
-    liveliness=0.06,
+    liveliness=0.04,
     whole=0.6,
-    far=0.08,
+    far=0.05,
     zoom=0.05,
     far_range=(0.4, 0.55),
     near_range=(0.65, 0.92),
@@ -78,10 +78,10 @@ SHOP = Conditions(
     jpeg=(88, 96),
 )
 USER = Conditions(
-    viewpoints=(0.22, 0.7, 0.08),
-    liveliness=0.15,
+    viewpoints=(0.26, 0.67, 0.07),
+    liveliness=0.12,
     whole=0.5,
-    far=0.08,
+    far=0.06,
     zoom=0.12,
     far_range=(0.38, 0.55),
     near_range=(0.6, 0.92),
@@ -90,15 +90,15 @@ USER = Conditions(
     tilt=0.06,
     bystander=0.06,
     outwear=0.1,
-    occluders=(0.72, 0.25, 0.03),
+    occluders=(0.75, 0.22, 0.03),
     occluder_size=(0.45, 1.0),
-    light=0.8,
-    uneven=0.2,
+    light=0.75,
+    uneven=0.15,
     shadow=0.15,
     blur=0.15,
     shake=0.08,
-    noise=0.02,
-    faded=0.06,
+    noise=0.012,
+    faded=0.04,
     jpeg=(50, 92),
 )
 

@@ -14,7 +14,7 @@ def expose(image: Image, rng: np.random.Generator, how: Conditions) -> npt.NDArr
     image = np.clip(image / np.float32(255), 0, 1)
     gamma = float(np.exp(rng.normal(0, 0.1) * how.light))
     gain = float(np.exp(rng.normal(-0.03, 0.1) * how.light))
-    cast = np.exp(rng.normal(0, 0.15, 3) * how.light).astype(np.float32)
+    cast = np.exp(rng.normal(0, 0.19, 3) * how.light).astype(np.float32)
     image = np.power(image, np.float32(gamma)) * np.float32(gain) * cast
     if how.uneven:
         image = _unevenly_lit(image, rng, how)
