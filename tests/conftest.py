@@ -34,10 +34,11 @@ def run_tool():
 
 @pytest.fixture(scope="session")
 def generated_datasets(tmp_path_factory, run_tool):
-    """A folder for DETECTRON2_DATASETS: 20 + 10 generated images of 128 pixels, converted."""
+    """A folder for DETECTRON2_DATASETS: 20 + 10 generated images of 128 pixels, converted; with
+    this seed every image has items."""
     datasets = tmp_path_factory.mktemp("datasets")
     root = datasets / "deepfashion2"
-    flags = ("--train", 20, "--validation", 10, "--seed", 3, "--size", 128, "--workers", 1)
+    flags = ("--train", 20, "--validation", 10, "--seed", 4, "--size", 128, "--workers", 1)
     run_tool("make_synthetic_df2", "--output", root, *flags)
     for split in ("train", "validation"):
         output = root / "annotations" / f"{split}.json"

@@ -45,7 +45,8 @@ def test_a_worker_that_dies(run, load, tmp_path):
     folder = tmp_path / "run"
     ended = run(folder, "DATALOADER.NUM_WORKERS", 1, faults="kill_worker=5")
     assert ended.code == WORKER
-    assert "killed by signal: Killed" in ended.message
+    # How it died is not always told: its connection may be missed before its end is seen.
+    assert "a process that loads data died" in ended.message
     assert "DATALOADER.NUM_WORKERS" in ended.message
     assert "iterations lost: 1." in ended.message
     assert run(folder, resume=True).code == 0

@@ -10,7 +10,7 @@ def test_baselines_of_a_data_set(run_tool, generated_datasets, tmp_path):
     assert [row["ranked by"] for row in rows] == ["colour histogram", "chance"]
     assert all(row["boxes"] == "ground truth" and row["queries"] > 0 for row in rows)
     assert 0 < rows[1]["top1"] < rows[1]["top5"] <= 100
-    assert rows[0]["top5"] > rows[1]["top5"]
+    assert rows[0]["top1"] > rows[1]["top1"]
     assert len(done.stdout.splitlines()) == 4
 
 
