@@ -13,6 +13,13 @@ import pytest
 from match_rcnn.utils.parallel import available_cores, ordered_map
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Where another thread runs, workers are spawned and import this module by its name."""
+    name = square.__module__.split(".")
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[len(name) - 1]))
+
+
 def square(index):
     return index * index
 
