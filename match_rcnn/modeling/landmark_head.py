@@ -237,14 +237,20 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         Returns:
             The sum of the cross-entropies, and the number of valid landmarks.
         """
-        sizes = classes.bincount(minlength=len(self.landmark_counts)).tolist()
+        sizes = self._category_sizes(classes)
         scores = self._low_resolution_scores(features, sizes)
         own = torch.arange(bins.shape[1], device=bins.device) < self._counts[classes][:, None]
-        chosen = valid[own].nonzero()[:, 0]
+        row, landmark = (valid & own).nonzero(as_tuple=True)
         # Only labelled landmarks are upsampled: the others take no part in the loss.
-        maps = _upsample(torch.cat([s.flatten(0, 1) for s in scores])[chosen])
-        loss = F.cross_entropy(maps.flatten(1), bins[own][chosen], reduction="sum")
-        return loss, len(chosen)
+        channel = (own.flatten().cumsum(0) - 1).view_as(own)[row, landmark]
+        maps = _upsample(torch.cat([s.flatten(0, 1) for s in scores])[channel])
+        loss = F.cross_entropy(maps.flatten(1), bins[row, landmark], reduction="sum")
+        return loss, len(row)
+
+    def _category_sizes(self, classes: Tensor) -> list[int]:
+        """How many RoIs of each category there are; unlike bincount, it waits for a GPU once."""
+        sizes = torch.zeros_like(self._counts).index_add_(0, classes, torch.ones_like(classes))
+        return sizes.tolist()
 
     @torch.no_grad()
     def _predict(self, x: Tensor, instances: list[Instances]) -> None:
@@ -274,7 +280,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         outputs: dict[str, Tensor],
     ) -> None:
         """Fill in the rows ``rois`` of ``outputs``; their classes ascend."""
-        sizes = classes[rois].bincount(minlength=len(self.landmark_counts)).tolist()
+        sizes = self._category_sizes(classes[rois])
         features = self.features(x[rois])
         if self.return_features:
             outputs["landmark_features"][rois] = features.to(x.dtype)

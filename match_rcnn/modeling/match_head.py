@@ -222,8 +222,9 @@ class SiameseMatchHead(nn.Module):
         return self._pair_loss(embeddings, labels)
 
     def _pair_loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        user, shop = (labels[:, 0] == source for source in (USER, SHOP))
-        positive = (labels[user, None, 1:] == labels[None, shop, 1:]).all(-1)
+        user, shop = ((labels[:, 0] == source).nonzero()[:, 0] for source in (USER, SHOP))
+        products = labels[:, 1:]
+        positive = (products[user, None] == products[None, shop]).all(-1)
         _log_pairs(positive)
         a, b = embeddings[user], embeddings[shop]
         if self.classifier is not None:

@@ -62,22 +62,28 @@ def triplet(user: Tensor, shop: Tensor, positive: Tensor, margin: float) -> Tens
     """
     # The root's slope is infinite at 0.
     distances = squared_distances(user, shop).clamp(min=1e-12).sqrt()
-    losses = [
-        _hardest(distances, positive, margin),
-        _hardest(distances.t(), positive.t(), margin),
-    ]
-    found = torch.cat(losses)
-    return found.mean() if len(found) else distances.sum() * 0
+    if not positive.numel():
+        return distances.sum() * 0
+    there, back = (_hardest(d, p, margin) for d, p in _both_ways(distances, positive))
+    return _mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
 
 
-def _hardest(distances: Tensor, positive: Tensor, margin: float) -> Tensor:
-    usable = positive.any(1) & ~positive.all(1)
-    distances, positive = distances[usable], positive[usable]
-    if not len(distances):
-        return distances.new_zeros(0)
+def _hardest(distances: Tensor, positive: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """Each row's loss, and whether it has both a positive and a negative."""
     farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
     nearest = distances.masked_fill(positive, torch.inf).amin(1)
-    return F.relu(farthest - nearest + margin)
+    return F.relu(farthest - nearest + margin), positive.any(1) & ~positive.all(1)
+
+
+def _both_ways(values: Tensor, positive: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """From the user's side and from the shop's."""
+    return (values, positive), (values.t(), positive.t())
+
+
+def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of the chosen values, 0 of none. Unlike a selection by mask it does not have to
+    wait for a GPU; and what is not chosen may be infinite."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
 
 
 def contrastive(user: Tensor, shop: Tensor, positive: Tensor, margin: float) -> Tensor:
@@ -86,13 +92,10 @@ def contrastive(user: Tensor, shop: Tensor, positive: Tensor, margin: float) -> 
     The means over positives and over negatives count alike, since a batch has many more negatives.
     """
     squared = squared_distances(user, shop)
-    terms = []
-    if positive.any():
-        terms.append(squared[positive].mean())
-    if not positive.all():
-        distance = squared[~positive].clamp(min=1e-12).sqrt()
-        terms.append(F.relu(margin - distance).square().mean())
-    return torch.stack(terms).mean() if terms else squared.sum() * 0
+    shortfall = F.relu(margin - squared.clamp(min=1e-12).sqrt())
+    near, far = _mean_where(squared, positive), _mean_where(shortfall.square(), ~positive)
+    kinds = positive.any().float() + (~positive).any()
+    return (near + far) / kinds.clamp(min=1)
 
 
 def info_nce(user: Tensor, shop: Tensor, positive: Tensor, temperature: float) -> Tensor:
@@ -103,15 +106,15 @@ def info_nce(user: Tensor, shop: Tensor, positive: Tensor, temperature: float) -
         user, shop: of unit length, so that the inner product is the cosine.
     """
     logits = user @ shop.t() / temperature
-    losses = torch.cat([_choice(logits, positive), _choice(logits.t(), positive.t())])
-    return losses.mean() if len(losses) else logits.sum() * 0
+    there, back = (_choice(x, p) for x, p in _both_ways(logits, positive))
+    return _mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
 
 
-def _choice(logits: Tensor, positive: Tensor) -> Tensor:
-    usable = positive.any(1)
-    log_p = F.log_softmax(logits[usable], dim=1)
-    wanted = positive[usable].to(log_p.dtype)
-    return -(log_p * wanted).sum(1) / wanted.sum(1)
+def _choice(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's loss, and whether it has a positive."""
+    wanted = positive.to(logits.dtype)
+    terms = F.log_softmax(logits, dim=1) * wanted
+    return -terms.sum(1) / wanted.sum(1).clamp(min=1), positive.any(1)
 
 
 @dataclass(frozen=True)

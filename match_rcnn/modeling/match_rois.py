@@ -34,19 +34,22 @@ def select_match_rois(
     kept = []
     for image in proposals:
         # An image without ground truth has no gt_* fields to ask for.
-        found = image[:0]
-        if image.has("gt_boxes"):
-            found = _of_interest(image, num_classes, iou_threshold)
-            if with_landmarks:
-                found = found[_has_landmark_inside(found)]
-        kept.append(found[_sample(len(found), rois_per_image, found)])
+        if not image.has("gt_boxes"):
+            kept.append(image[:0])
+            continue
+        wanted = _of_interest(image, num_classes, iou_threshold)
+        if with_landmarks:
+            wanted &= _has_landmark_inside(image)
+        # Rows, since a mask is searched, and on a GPU waited for, once for every field.
+        kept.append(image[_sample(wanted.nonzero()[:, 0], rois_per_image)])
     return kept
 
 
-def _of_interest(image: Instances, num_classes: int, iou_threshold: float) -> Instances:
+def _of_interest(image: Instances, num_classes: int, iou_threshold: float) -> Tensor:
+    """(R,) bool."""
     overlap = matched_pairwise_iou(image.proposal_boxes, image.gt_boxes)
     foreground = image.gt_classes < num_classes
-    return image[foreground & image.gt_has_partner & (overlap > iou_threshold)]
+    return foreground & image.gt_has_partner & (overlap > iou_threshold)
 
 
 def _has_landmark_inside(image: Instances) -> Tensor:
@@ -58,11 +61,10 @@ def _has_landmark_inside(image: Instances) -> Tensor:
     return (inside & (points[..., 2] > 0)).any(1)
 
 
-def _sample(available: int, wanted: int, image: Instances) -> Tensor:
-    device = image.proposal_boxes.device
-    if available <= wanted:
-        return torch.arange(available, device=device)
-    return torch.randperm(available, device=device)[:wanted]
+def _sample(rows: Tensor, wanted: int) -> Tensor:
+    if len(rows) <= wanted:
+        return rows
+    return rows[torch.randperm(len(rows), device=rows.device)[:wanted]]
 
 
 def class_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:

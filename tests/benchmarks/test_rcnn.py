@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from match_rcnn.benchmarks import hosts, inference, train
+from match_rcnn.benchmarks import hosts, inference, train, waits
 from match_rcnn.benchmarks.rcnn import comparison, inputs
 from match_rcnn.benchmarks.rcnn.driver import Measured, Runner, measure_in_turn
 from match_rcnn.benchmarks.rcnn.models import fill
 from match_rcnn.benchmarks.rcnn.stages import StageTimer
 from match_rcnn.benchmarks.rcnn.steps import Step, as_arrays
+from match_rcnn.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.benchmarks.rcnn.workload import Workload
 from match_rcnn.data.taxonomy import MAX_LANDMARKS
 
@@ -155,6 +156,69 @@ def test_stages_count_only_while_active():
     timer.active = True
     assert model.step(1) == 2
     assert list(timer.seconds) == ["one"]
+
+
+class TestWaits:
+    @pytest.mark.parametrize(
+        ("operation", "waits"),
+        [
+            (lambda x: x[0].item(), 1),
+            (lambda x: bool((x > 0).any()), 1),
+            (lambda x: x.tolist(), 1),
+            (lambda x: x.cpu(), 1),
+            (lambda x: x[x > 0], 1),
+            (lambda x: (x > 0).nonzero(), 1),
+            (lambda x: x.repeat_interleave(torch.tensor([1, 2, 3])), 1),
+            (lambda x: x.unique(), 1),
+            (lambda x: x[torch.tensor([0, 2])], 0),
+            (lambda x: torch.where(x > 0, x, 0).sum(), 0),
+            (lambda x: x.masked_fill(x > 0, 0).split([1, 2]), 0),
+        ],
+    )
+    def test_what_waits(self, operation, waits):
+        counter = WaitCounter(lambda: "here")
+        x = torch.arange(3.0)
+        with counter.counting():
+            operation(x)
+        assert counter.counts["here"] == waits
+        operation(x)
+        assert counter.counts["here"] == waits  # no longer counting
+
+    def test_a_step_by_stage(self):
+        """Few, in the match stream and behind it above all, whatever the number of fields."""
+        step = Step(WORK)
+        counter = WaitCounter(lambda: step.timer.current)
+        with counter.counting():
+            step()
+        assert counter.counts["RPN"] > 0
+        assert counter.counts["match stream"] <= 7
+        assert counter.counts["landmark stream"] <= 9
+        assert counter.counts["backward"] == counter.counts["optimizer"] == 0
+
+    def test_command(self, monkeypatch):
+        counts = {"ours": {"RPN": 4, "sampling": 1, "match stream": 3}, "stock": {"RPN": 6}}
+
+        class Worker:
+            def __init__(self, runner):
+                self.runner = runner
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def waits(self):
+                return counts[self.runner.workload.model]
+
+        monkeypatch.setattr(waits, "Worker", Worker)
+        parser = argparse.ArgumentParser()
+        waits.add_arguments(parser)
+        result = waits.run(parser.parse_args([]))
+        assert [row["waits"] for row in result.rows] == [8, 6]
+        assert result.rows[1]["match stream"] == 0
+        assert list(result.ratios.values()) == [0.75]
+        assert result.correct
 
 
 def measured(seconds, mib, **outputs):

@@ -96,6 +96,9 @@ class Worker:
     def step(self, stages: bool) -> dict[str, Any]:
         return self._ask({"do": "step", "stages": stages})
 
+    def waits(self) -> dict[str, int]:
+        return self._ask({"do": "waits"})
+
     def outputs(self) -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "outputs.npz"

@@ -32,21 +32,27 @@ class StageTimer:
 
     On a GPU a stage ends when the device is done with it, which keeps processor and device from
     working side by side: whole steps are to be timed with ``active`` False.
+
+    Attributes:
+        current: the innermost stage that is under way; "" between stages.
     """
 
     def __init__(self, device: str) -> None:
         self.active = False
+        self.current = ""
         self.seconds: dict[str, float] = defaultdict(float)
         self._on_gpu = torch.device(device).type == "cuda"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        if not self.active:
+        outer, self.current = self.current, name
+        start = self._now() if self.active else 0.0
+        try:
             yield
-            return
-        start = self._now()
-        yield
-        self.seconds[name] += self._now() - start
+        finally:
+            self.current = outer
+        if self.active:
+            self.seconds[name] += self._now() - start
 
     def _now(self) -> float:
         if self._on_gpu:

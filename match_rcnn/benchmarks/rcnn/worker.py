@@ -1,8 +1,9 @@
 """One measured model in a process of its own: lines of JSON in, lines of JSON out.
 
 ``python -m match_rcnn.benchmarks.rcnn.worker WORKLOAD`` answers first with what it runs on, then
-to each line: ``{"do": "step", "stages": bool}`` with seconds, stages and memory, ``{"do": "save",
-"file": path}`` when the last step's outputs are in that npz file.
+to each line: ``{"do": "step", "stages": bool}`` with seconds, stages and memory, ``{"do":
+"waits"}`` with their number by stage, ``{"do": "save", "file": path}`` when the last step's outputs
+are in that npz file.
 """
 
 import json
@@ -18,6 +19,7 @@ import torch
 
 from match_rcnn.benchmarks.harness import machine, peak_mib, reset_peak
 from match_rcnn.benchmarks.rcnn.steps import Outputs, Step, as_arrays
+from match_rcnn.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.benchmarks.rcnn.workload import Workload
 from match_rcnn.d2 import HOST, HOST_VERSION
 
@@ -55,6 +57,13 @@ class Measured:
             "work_mib": max(0.0, peak - self.base_mib),
         }
 
+    def waits(self) -> dict[str, int]:
+        """Of one step, by stage; see :mod:`match_rcnn.benchmarks.rcnn.waits`."""
+        counter = WaitCounter(lambda: self.work.timer.current or "elsewhere")
+        with counter.counting():
+            self.work()
+        return dict(counter.counts)
+
     def save(self, file: str) -> dict[str, Any]:
         np.savez(file, allow_pickle=False, **as_arrays(self.outputs))
         return {}
@@ -76,6 +85,8 @@ def serve(workload: Workload, requests: TextIO, answers: TextIO) -> None:
         request = json.loads(line)
         if request["do"] == "step":
             _answer(answers, measured.step(request["stages"]))
+        elif request["do"] == "waits":
+            _answer(answers, measured.waits())
         else:
             _answer(answers, measured.save(request["file"]))
 

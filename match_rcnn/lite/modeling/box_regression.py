@@ -44,9 +44,10 @@ class Box2BoxTransform:
         """Encode: deltas that take ``src_boxes`` to ``target_boxes``, each (..., 4).
 
         Raises:
-            ValueError: where a source box has no width.
+            ValueError: where a source box has no width, on the CPU.
         """
-        if not bool((src_boxes[..., 2] > src_boxes[..., 0]).all()):
+        # On a GPU this would be a wait in every step; there the loss gets infinite, and says so.
+        if not src_boxes.is_cuda and not bool((src_boxes[..., 2] > src_boxes[..., 0]).all()):
             raise ValueError(
                 "cannot encode offsets from boxes without width; remove empty ground-truth boxes "
                 "before training"

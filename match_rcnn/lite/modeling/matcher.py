@@ -75,4 +75,4 @@ class Matcher:
         reason for its label.
         """
         best_of_gt = match_quality_matrix.amax(dim=1, keepdim=True)
-        match_labels[(match_quality_matrix == best_of_gt).any(dim=0)] = 1
+        match_labels.masked_fill_((match_quality_matrix == best_of_gt).any(dim=0), 1)

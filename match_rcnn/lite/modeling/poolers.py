@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
-from match_rcnn.lite.layers import ROIAlign, nonzero_tuple
+from match_rcnn.lite.layers import ROIAlign
 from match_rcnn.lite.structures import Boxes
 
 __all__ = ["ROIPooler"]
@@ -134,7 +134,14 @@ class ROIPooler(nn.Module):
         )
         output = x[0].new_empty((rois.shape[0], channels, *self.output_size))
         # A level without boxes is pooled too: it keeps every feature map in the graph.
-        for level, (feature, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
-            index = nonzero_tuple(levels == level)[0]
+        rows = _rows_of_levels(levels, len(x))
+        for index, feature, pooler in zip(rows, x, self.level_poolers, strict=True):
             output.index_copy_(0, index, pooler(feature, rois[index]).to(output.dtype))
         return output
+
+
+def _rows_of_levels(levels: Tensor, count: int) -> Sequence[Tensor]:
+    """The rows of each level, ascending; asked for at once, a GPU is waited for once."""
+    sizes = torch.zeros(count, dtype=torch.int64, device=levels.device)
+    sizes.index_add_(0, levels, torch.ones_like(levels))
+    return levels.argsort(stable=True).split(sizes.tolist())

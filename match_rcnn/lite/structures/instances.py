@@ -84,7 +84,7 @@ class Instances:
         """The rows ``item`` of every field, as new instances; an int gives one row.
 
         Raises:
-            IndexError: an int beyond the instances.
+            IndexError: an int beyond the instances, or a mask of another length.
         """
         if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             item = int(item)
@@ -92,6 +92,11 @@ class Instances:
                 raise IndexError(f"index {item} is out of range for {len(self)} instances")
             # A slice, since an int would take the first dimension away from a tensor.
             item = slice(item, None, len(self))
+        elif isinstance(item, Tensor) and item.dtype == torch.bool:
+            if item.shape != (len(self),):
+                raise IndexError(f"a mask of shape {tuple(item.shape)} for {len(self)} instances")
+            # A mask would be searched, and on a GPU waited for, once for every field.
+            item = item.nonzero()[:, 0]
         return self._map(lambda v: v[item])
 
     def __len__(self) -> int:

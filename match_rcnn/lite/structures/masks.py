@@ -158,7 +158,8 @@ def _check_boxes(boxes: Tensor, count: int) -> None:
 class PolygonMasks:
     """N instances as lists of polygons, each x0 y0 x1 y1 ... in float64.
 
-    They stay on the CPU; ``device`` is always "cpu".
+    They stay on the CPU; ``device`` is always "cpu". A subset by an index tensor reads it when the
+    polygons are asked for, so that training on a GPU waits for it once, and not in every stream.
 
     Args:
         polygons: a list per instance, of polygons (arrays, tensors, lists) with at least 3
@@ -173,7 +174,20 @@ class PolygonMasks:
             raise ValueError(
                 f"expected a list of polygons per instance, got {type(polygons).__name__}"
             )
-        self.polygons: list[list[Polygon]] = [_as_polygons(p) for p in polygons]
+        self._all: list[list[Polygon]] = [_as_polygons(p) for p in polygons]
+        self._rows: Tensor | None = None  # which of them; None is all
+
+    @property
+    def polygons(self) -> list[list[Polygon]]:
+        """Each instance's polygons.
+
+        Raises:
+            IndexError: this is a subset by a tensor with an index beyond the instances.
+        """
+        if self._rows is not None:
+            self._all = [self._all[i] for i in self._rows.tolist()]
+            self._rows = None
+        return self._all
 
     def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
         return self
@@ -204,7 +218,11 @@ class PolygonMasks:
         if isinstance(item, slice):
             return _shared(self.polygons[item])
         if isinstance(item, (Tensor, np.ndarray)):
-            item = _indices(torch.as_tensor(item))
+            item = torch.as_tensor(item)
+            if item.dim() != 1:
+                raise IndexError(f"expected a vector of indices, got shape {tuple(item.shape)}")
+            rows = item.nonzero()[:, 0] if item.dtype == torch.bool else item
+            return _shared(self._all, rows if self._rows is None else self._rows[rows])
         return _shared([self.polygons[i] for i in item])
 
     def __iter__(self) -> Iterator[list[Polygon]]:
@@ -212,7 +230,7 @@ class PolygonMasks:
         return iter(self.polygons)
 
     def __len__(self) -> int:
-        return len(self.polygons)
+        return len(self._all if self._rows is None else self._rows)
 
     def __repr__(self) -> str:
         return f"PolygonMasks(num_instances={len(self)})"
@@ -267,16 +285,10 @@ def _as_polygon(polygon: Any) -> Polygon:
     return array
 
 
-def _indices(item: Tensor) -> list[int]:
-    if item.dim() != 1:
-        raise IndexError(f"expected a vector of indices, got shape {tuple(item.shape)}")
-    return (item.nonzero()[:, 0] if item.dtype == torch.bool else item).tolist()
-
-
-def _shared(polygons: list[list[Polygon]]) -> PolygonMasks:
+def _shared(polygons: list[list[Polygon]], rows: Tensor | None = None) -> PolygonMasks:
     """PolygonMasks of polygons that have been checked before."""
     masks = PolygonMasks([])
-    masks.polygons = polygons
+    masks._all, masks._rows = polygons, rows
     return masks
 
 

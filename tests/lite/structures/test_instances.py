@@ -89,6 +89,12 @@ def test_index_beyond(item):
         some()[item]
 
 
+def test_mask_of_another_length():
+    instances = Instances((4, 4), scores=torch.zeros(3))
+    with pytest.raises(IndexError, match="3 instances"):
+        instances[torch.ones(2, dtype=torch.bool)]
+
+
 def test_cat():
     both = Instances.cat([some(2), some(1)])
     assert len(both) == 3

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from match_rcnn.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.lite.layers import ROIAlign
 from match_rcnn.lite.structures import (
     BitMasks,
@@ -146,6 +147,18 @@ class TestPolygonMasks:
         assert len(PolygonMasks.cat([masks, masks[0]])) == 4
         with pytest.raises(IndexError, match="vector"):
             masks[torch.zeros(2, 2, dtype=torch.long)]
+
+    def test_subsets_of_subsets_are_read_at_the_end(self):
+        masks = PolygonMasks([[rectangle(i, 0, i + 1, 1)] for i in range(5)])
+        counter = WaitCounter(lambda: "")
+        with counter.counting():
+            subset = masks[torch.tensor([4, 3, 1])][torch.tensor([2, 0])]
+            assert len(subset) == 2
+        assert not counter.counts
+        assert [p[0][0] for p in subset] == [1, 4]
+        assert [p[0][0] for p in subset[torch.tensor([1])]] == [4]
+        with pytest.raises(IndexError):
+            list(masks[torch.tensor([5])])
 
     def test_area_boxes_nonempty(self):
         masks = PolygonMasks([[rectangle(1, 2, 4, 6), rectangle(8, 0, 9, 1)], SHAPE])

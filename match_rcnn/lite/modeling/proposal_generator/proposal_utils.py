@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from match_rcnn.lite.layers import batched_nms
 from match_rcnn.lite.structures import Boxes, Instances
@@ -83,9 +84,10 @@ def _suppress(
     candidates: Instances, nms_thresh: float, topk: int, min_box_size: float
 ) -> Instances:
     """Clip, drop small boxes, and do NMS within each level."""
-    boxes: Boxes = candidates.proposal_boxes
-    boxes.clip(candidates.image_size)
-    candidates = candidates[boxes.nonempty(threshold=min_box_size)]
+    # Not Boxes.clip, which looks once more, and on a GPU waits, for what is not finite.
+    clipped = clip_boxes_to_image(candidates.proposal_boxes.tensor, candidates.image_size)
+    candidates.proposal_boxes = Boxes(clipped)
+    candidates = candidates[candidates.proposal_boxes.nonempty(threshold=min_box_size)]
     keep = batched_nms(
         candidates.proposal_boxes.tensor,
         candidates.objectness_logits,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import Conv2d, ShapeSpec
+from match_rcnn.lite.layers import Conv2d, ShapeSpec, nonzero_tuple
 from match_rcnn.lite.modeling.anchor_generator import build_anchor_generator
 from match_rcnn.lite.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from match_rcnn.lite.modeling.matcher import Matcher
@@ -279,7 +279,7 @@ class RPN(nn.Module):
             "loss_rpn_cls" and "loss_rpn_loc".
         """
         labels = torch.stack(gt_labels)
-        foreground, sampled = labels == 1, labels >= 0
+        foreground, sampled = labels == 1, nonzero_tuple(labels >= 0)
         self._log_counts(foreground, labels == 0)
         localization_loss = _dense_box_regression_loss(
             anchors,
