@@ -53,7 +53,7 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.MATCH_ON = False
     cfg.MODEL.ROI_MATCH_HEAD = CfgNode()
     cfg.MODEL.ROI_MATCH_HEAD.NAME = "SiameseMatchHead"
-    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class.
+    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class; and pyramid.
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = "pose+class"
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [256, 256, 256, 1024]
     cfg.MODEL.ROI_MATCH_HEAD.EMBEDDING_DIM = 256

@@ -11,11 +11,15 @@ stream     shape                taken
 class      (M, 1024)            behind the box head's two fully connected layers
 pose       (M, 512, 14, 14)     behind the landmark head's eight convolutions
 mask       (M, 256, 14, 14)     behind the mask head's four convolutions
+pyramid    (M, 256, 7, 7)       the box stream's RoI features, in front of any layer of a stream
 =========  ===================  ==============================================================
 
-Each is taken where its stream is most its own and not yet cut down to scores. The extractor is a
-stack of 3x3 convolutions: ``pose`` and ``mask`` go in as they are; ``class`` alone goes in as a map
-of one position, on which a 3x3 convolution is its centre tap, so that all variants share one
+The first three are the paper's (Table 8), each taken where its stream is most its own and not yet
+cut down to scores. ``pyramid`` is ours: narrow streams, trained for little time, pass on what their
+own task needs and lose the rest, such as colours (``docs/matching.md``).
+
+The extractor is a stack of 3x3 convolutions: maps go in as they are; ``class`` alone goes in as a
+map of one position, on which a 3x3 convolution is its centre tap, so that all variants share one
 extractor. Joined (``pose+class``, ``mask+class``), the class vector is added, through a linear
 layer, to the first convolution's output at every position: what concatenating the vector at each
 position would give with a 1x1 kernel for its channels, at a fraction of the cost.
@@ -50,13 +54,14 @@ ROI_MATCH_HEAD_REGISTRY.__doc__ = """
 Match heads, made as ``obj(cfg, input_shapes)``; ``input_shapes`` names the streams' features.
 """
 
-#: The feature variants of the paper's Table 8 and the streams that each takes.
+#: The feature variants, those of the paper's Table 8 first, and the streams that each takes.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "class": ("class",),
     "pose": ("pose",),
     "mask": ("mask",),
     "pose+class": ("pose", "class"),
     "mask+class": ("mask", "class"),
+    "pyramid": ("pyramid",),
 }
 #: So many RoIs go through the extractor at a time at inference; bounds the memory.
 ROIS_PER_CHUNK = 32

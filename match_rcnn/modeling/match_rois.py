@@ -67,10 +67,15 @@ def _sample(rows: Tensor, wanted: int) -> Tensor:
     return rows[torch.randperm(len(rows), device=rows.device)[:wanted]]
 
 
+def pyramid_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
+    """(M, channels, P, P): what the box stream's pooler takes from the feature pyramid."""
+    pooled: Tensor = heads.box_pooler([features[f] for f in heads.box_in_features], boxes)
+    return pooled
+
+
 def class_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     """(M, channels): the box head's vectors."""
-    pooled = heads.box_pooler([features[f] for f in heads.box_in_features], boxes)
-    return heads.box_head(pooled)
+    return heads.box_head(pyramid_features(heads, features, boxes))
 
 
 def pose_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
@@ -100,4 +105,9 @@ def mask_convolutions(mask_head: nn.Module) -> list[nn.Module]:
     )
 
 
-STREAM_FEATURES = {"class": class_features, "pose": pose_features, "mask": mask_features}
+STREAM_FEATURES = {
+    "class": class_features,
+    "pose": pose_features,
+    "mask": mask_features,
+    "pyramid": pyramid_features,
+}

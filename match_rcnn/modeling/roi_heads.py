@@ -57,8 +57,8 @@ class MatchRCNNROIHeads(StandardROIHeads):
     ) -> None:
         """
         Args:
-            match_streams: the streams whose features the match head takes, of ``class``, ``pose``
-                and ``mask``.
+            match_streams: the streams whose features the match head takes, of ``class``, ``pose``,
+                ``mask`` and ``pyramid``.
             match_head: None: no match stream.
             match_iou_threshold, match_rois_per_image: which RoIs it learns from.
             **kwargs: of the host's ``StandardROIHeads``.
@@ -76,15 +76,17 @@ class MatchRCNNROIHeads(StandardROIHeads):
         cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]
     ) -> dict[str, Any]:
         made: dict[str, Any] = super().from_config(cfg, input_shape)
-        return {**made, **cls._init_match_head(cfg, made)}
+        return {**made, **cls._init_match_head(cfg, made, input_shape)}
 
     @classmethod
-    def _init_match_head(cls, cfg: CfgNode, made: dict[str, Any]) -> dict[str, Any]:
+    def _init_match_head(
+        cls, cfg: CfgNode, made: dict[str, Any], input_shape: dict[str, ShapeSpec]
+    ) -> dict[str, Any]:
         """``made`` are the other streams' heads, whose features the match head takes."""
         if not cfg.MODEL.MATCH_ON:
             return {}
         streams = streams_of(cfg.MODEL.ROI_MATCH_HEAD.FEATURES)
-        shapes = {stream: _feature_shape(stream, made) for stream in streams}
+        shapes = {stream: _feature_shape(stream, made, input_shape) for stream in streams}
         if "pose" in streams:
             made["keypoint_head"].return_features = True
         return {
@@ -203,8 +205,12 @@ def _number(instances: list[Instances]) -> None:
         first = last
 
 
-def _feature_shape(stream: str, made: dict[str, Any]) -> ShapeSpec:
+def _feature_shape(
+    stream: str, made: dict[str, Any], input_shape: dict[str, ShapeSpec]
+) -> ShapeSpec:
     """The shape of a stream's features, from the heads that the config made."""
+    if stream == "pyramid":
+        return ShapeSpec(channels=input_shape[made["box_in_features"][0]].channels)
     if stream == "class":
         shape: ShapeSpec = made["box_head"].output_shape
         return shape

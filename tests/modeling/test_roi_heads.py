@@ -15,6 +15,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
 from match_rcnn.modeling import MatchRCNNROIHeads
+from match_rcnn.modeling.match_head import VARIANTS, streams_of
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 IMAGE = (400, 500)
@@ -22,13 +23,14 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 
 
 def build(name, **options):
-    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON."""
+    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON, FEATURES."""
     ours = name == "MatchRCNNROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
     cfg.MODEL.KEYPOINT_ON = options.get("KEYPOINT_ON", True)
     cfg.MODEL.MATCH_ON = options.get("MATCH_ON", False)
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [8, 8]
+    cfg.MODEL.ROI_MATCH_HEAD.FEATURES = options.get("FEATURES", "pose+class")
     heads, keypoints = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_KEYPOINT_HEAD
     heads.NAME, heads.NUM_CLASSES, heads.IN_FEATURES = name, 13, list(STRIDES)
     heads.BATCH_SIZE_PER_IMAGE, heads.SCORE_THRESH_TEST = 32, 0.0
@@ -221,6 +223,26 @@ def test_matching_on_shared_landmark_features_is_matching_on_its_own(features, t
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-6), name
     for name, value in expected_gradients.items():
         torch.testing.assert_close(gradients[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_takes_its_features_from_the_streams(features, targets, variant):
+    model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
+    images = targets([[0, 3], [0]], visible=0.7)
+    for number, image in enumerate(images):
+        image.gt_sources = torch.full((len(image),), number)
+        image.gt_pair_ids = image.gt_classes.clone()
+        image.gt_styles = torch.ones(len(image), dtype=torch.int64)
+        image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+    _, losses = train(model, features, images)
+    assert losses["loss_match"] > 0
+    losses["loss_match"].backward()
+    reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    heads = {"class": "box_head", "pose": "keypoint_head", "mask": "mask_head"}
+    expected = {heads[stream] for stream in streams_of(variant) if stream in heads}
+    assert reached == {"match_head", *expected}
+    (image, _) = detect(model.eval(), features)
+    assert image.embedding.shape == (7, 256)
 
 
 def test_matching_where_no_landmark_is_visible(features, targets):
