@@ -9,6 +9,10 @@ from match_rcnn.modeling.match_head import VARIANTS
 from match_rcnn.modeling.match_losses import LOSSES
 
 
+#: Variants and losses meet in one row.
+ROWS = len(VARIANTS) + len(LOSSES) - 1
+
+
 def test_the_marginals_share_their_common_row():
     settings = AblationPlan().settings()
     assert len(settings) == len(VARIANTS) + len(LOSSES) - 1
@@ -81,7 +85,7 @@ def test_runs_start_from_one_detector_and_train_the_head_alone(tmp_path, train):
     assert detector["MODEL.MATCH_ON"] == "False"
     assert detector["SOLVER.MAX_ITER"] == "70"
     assert "MODEL.WEIGHTS" not in detector
-    assert len(runs) == 2 * 8 == len(summary["runs"])
+    assert len(runs) == 2 * ROWS == len(summary["runs"])
     weights = str(tmp_path / "detector" / "model_final.pth")
     assert {run["MODEL.WEIGHTS"] for run in runs} == {weights}
     assert {run["MODEL.ROI_MATCH_HEAD.TRAIN_ALONE"] for run in runs} == {"True"}
@@ -94,7 +98,7 @@ def test_runs_start_from_one_detector_and_train_the_head_alone(tmp_path, train):
 
 def test_joint_runs_need_no_detector(tmp_path, train):
     make(tmp_path, seeds=(1,), joint=True).run()
-    assert len(train) == 8
+    assert len(train) == ROWS
     assert all("MODEL.WEIGHTS" not in run for run in train)
     assert all("MODEL.ROI_MATCH_HEAD.TRAIN_ALONE" not in run for run in train)
 
@@ -107,8 +111,8 @@ def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path, train):
     assert len(json.loads((tmp_path / "ablation.json").read_text())["runs"]) == done - 1
     train.fails, before = (), len(train)
     summary = make(tmp_path, seeds=(1,)).run()
-    assert len(train) - before == 1 + 8 - done
-    assert len(summary["runs"]) == 8
+    assert len(train) - before == 1 + ROWS - done
+    assert len(summary["runs"]) == ROWS
 
 
 def test_the_page_has_mean_and_spread_of_every_row(tmp_path, train):
