@@ -91,7 +91,7 @@ def test_runs_start_from_one_detector_and_train_the_head_alone(tmp_path, train):
     assert {run["MODEL.ROI_MATCH_HEAD.TRAIN_ALONE"] for run in runs} == {"True"}
     assert {run["SOLVER.MAX_ITER"] for run in runs} == {"9"}
     assert {run["A.B"] for run in train} == {"3"}
-    assert len({run["OUTPUT_DIR"] for run in runs}) == 16
+    assert len({run["OUTPUT_DIR"] for run in runs}) == 2 * ROWS
     assert json.loads((tmp_path / "ablation.json").read_text())["runs"] == summary["runs"]
     assert [row["ranked by"] for row in summary["baselines"]] == ["chance"]
 
