@@ -53,8 +53,14 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.MATCH_ON = False
     cfg.MODEL.ROI_MATCH_HEAD = CfgNode()
     cfg.MODEL.ROI_MATCH_HEAD.NAME = "SiameseMatchHead"
-    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class; and pyramid.
+    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class; and ours: pyramid,
+    # pyramid+class.
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = "pose+class"
+    # Where pyramid takes RoI features from, and how; without levels, from MODEL.ROI_HEADS's.
+    cfg.MODEL.ROI_MATCH_HEAD.IN_FEATURES = []
+    cfg.MODEL.ROI_MATCH_HEAD.POOLER_TYPE = "ROIAlignV2"
+    cfg.MODEL.ROI_MATCH_HEAD.POOLER_RESOLUTION = 14
+    cfg.MODEL.ROI_MATCH_HEAD.POOLER_SAMPLING_RATIO = 0
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [256, 256, 256, 1024]
     cfg.MODEL.ROI_MATCH_HEAD.EMBEDDING_DIM = 256
     # RoIs with more than this IoU with an item that has a partner, and so many of them an image.

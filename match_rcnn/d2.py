@@ -73,6 +73,7 @@ if TYPE_CHECKING or HOST == "lite":
         StandardROIHeads,
         build_model,
     )
+    from match_rcnn.lite.modeling.poolers import ROIPooler
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         KRCNNConvDeconvUpsampleHead,
@@ -130,6 +131,7 @@ else:
         StandardROIHeads,
         build_model,
     )
+    from detectron2.modeling.poolers import ROIPooler
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         KRCNNConvDeconvUpsampleHead,

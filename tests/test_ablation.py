@@ -8,7 +8,6 @@ from match_rcnn.ablation import Ablation, AblationPlan, Setting, markdown, sprea
 from match_rcnn.modeling.match_head import VARIANTS
 from match_rcnn.modeling.match_losses import LOSSES
 
-
 #: Variants and losses meet in one row.
 ROWS = len(VARIANTS) + len(LOSSES) - 1
 

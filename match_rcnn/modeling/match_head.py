@@ -11,16 +11,17 @@ stream     shape                taken
 class      (M, 1024)            behind the box head's two fully connected layers
 pose       (M, 512, 14, 14)     behind the landmark head's eight convolutions
 mask       (M, 256, 14, 14)     behind the mask head's four convolutions
-pyramid    (M, 256, 7, 7)       the box stream's RoI features, in front of any layer of a stream
+pyramid    (M, 256, 14, 14)     RoI features of the pyramid, in front of any stream's layers
 =========  ===================  ==============================================================
 
 The first three are the paper's (Table 8), each taken where its stream is most its own and not yet
-cut down to scores. ``pyramid`` is ours: narrow streams, trained for little time, pass on what their
-own task needs and lose the rest, such as colours (``docs/matching.md``).
+cut down to scores. ``pyramid`` is ours: a stream passes on what its own task needs and loses the
+rest, such as colours, the more so the narrower it is and the shorter it was trained
+(``docs/matching.md``). A level that no other stream uses is the match network's own.
 
 The extractor is a stack of 3x3 convolutions: maps go in as they are; ``class`` alone goes in as a
 map of one position, on which a 3x3 convolution is its centre tap, so that all variants share one
-extractor. Joined (``pose+class``, ``mask+class``), the class vector is added, through a linear
+extractor. Joined with a map (``pose+class``), the class vector is added, through a linear
 layer, to the first convolution's output at every position: what concatenating the vector at each
 position would give with a 1x1 kernel for its channels, at a fraction of the cost.
 """
@@ -62,6 +63,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "pose+class": ("pose", "class"),
     "mask+class": ("mask", "class"),
     "pyramid": ("pyramid",),
+    "pyramid+class": ("pyramid", "class"),
 }
 #: So many RoIs go through the extractor at a time at inference; bounds the memory.
 ROIS_PER_CHUNK = 32

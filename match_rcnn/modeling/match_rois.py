@@ -68,14 +68,15 @@ def _sample(rows: Tensor, wanted: int) -> Tensor:
 
 
 def pyramid_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
-    """(M, channels, P, P): what the box stream's pooler takes from the feature pyramid."""
-    pooled: Tensor = heads.box_pooler([features[f] for f in heads.box_in_features], boxes)
+    """(M, channels, P, P): what the match stream's own pooler takes from the feature pyramid."""
+    pooled: Tensor = heads.match_pooler([features[f] for f in heads.match_in_features], boxes)
     return pooled
 
 
 def class_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
     """(M, channels): the box head's vectors."""
-    return heads.box_head(pyramid_features(heads, features, boxes))
+    pooled = heads.box_pooler([features[f] for f in heads.box_in_features], boxes)
+    return heads.box_head(pooled)
 
 
 def pose_features(heads: Any, features: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:

@@ -17,6 +17,7 @@ from match_rcnn.d2 import (
     CfgNode,
     ImageList,
     Instances,
+    ROIPooler,
     ShapeSpec,
     StandardROIHeads,
     configurable,
@@ -50,6 +51,8 @@ class MatchRCNNROIHeads(StandardROIHeads):
         self,
         *,
         match_streams: Sequence[str] = (),
+        match_in_features: Sequence[str] = (),
+        match_pooler: nn.Module | None = None,
         match_head: nn.Module | None = None,
         match_iou_threshold: float = 0.7,
         match_rois_per_image: int = 8,
@@ -59,12 +62,16 @@ class MatchRCNNROIHeads(StandardROIHeads):
         Args:
             match_streams: the streams whose features the match head takes, of ``class``, ``pose``,
                 ``mask`` and ``pyramid``.
+            match_in_features, match_pooler: the levels that ``pyramid`` takes RoI features from,
+                and how.
             match_head: None: no match stream.
             match_iou_threshold, match_rois_per_image: which RoIs it learns from.
             **kwargs: of the host's ``StandardROIHeads``.
         """
         super().__init__(**kwargs)
         self.match_streams = tuple(match_streams)
+        self.match_in_features = list(match_in_features)
+        self.match_pooler = match_pooler
         self.match_on = match_head is not None
         if match_head is not None:
             self.match_head = match_head
@@ -85,15 +92,20 @@ class MatchRCNNROIHeads(StandardROIHeads):
         """``made`` are the other streams' heads, whose features the match head takes."""
         if not cfg.MODEL.MATCH_ON:
             return {}
-        streams = streams_of(cfg.MODEL.ROI_MATCH_HEAD.FEATURES)
-        shapes = {stream: _feature_shape(stream, made, input_shape) for stream in streams}
+        node = cfg.MODEL.ROI_MATCH_HEAD
+        streams = streams_of(node.FEATURES)
+        levels = list(node.IN_FEATURES or made["box_in_features"])
+        pyramid = [_level(name, input_shape) for name in levels]
+        shapes = {stream: _feature_shape(stream, made, pyramid) for stream in streams}
         if "pose" in streams:
             made["keypoint_head"].return_features = True
         return {
             "match_streams": streams,
+            "match_in_features": levels,
+            "match_pooler": _make_pooler(node, pyramid) if "pyramid" in streams else None,
             "match_head": build_match_head(cfg, shapes),
-            "match_iou_threshold": cfg.MODEL.ROI_MATCH_HEAD.IOU_THRESHOLD,
-            "match_rois_per_image": cfg.MODEL.ROI_MATCH_HEAD.ROIS_PER_IMAGE,
+            "match_iou_threshold": node.IOU_THRESHOLD,
+            "match_rois_per_image": node.ROIS_PER_IMAGE,
         }
 
     def streams(self) -> Sequence[Stream]:
@@ -205,12 +217,29 @@ def _number(instances: list[Instances]) -> None:
         first = last
 
 
-def _feature_shape(
-    stream: str, made: dict[str, Any], input_shape: dict[str, ShapeSpec]
-) -> ShapeSpec:
-    """The shape of a stream's features, from the heads that the config made."""
+def _level(name: str, input_shape: dict[str, ShapeSpec]) -> ShapeSpec:
+    if name not in input_shape:
+        raise ValueError(
+            f"MODEL.ROI_MATCH_HEAD.IN_FEATURES names {name!r}; the backbone has "
+            f"{', '.join(input_shape)}"
+        )
+    return input_shape[name]
+
+
+def _make_pooler(node: CfgNode, levels: Sequence[ShapeSpec]) -> ROIPooler:
+    return ROIPooler(
+        output_size=node.POOLER_RESOLUTION,
+        scales=[1.0 / (level.stride or 1) for level in levels],
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        pooler_type=node.POOLER_TYPE,
+    )
+
+
+def _feature_shape(stream: str, made: dict[str, Any], pyramid: Sequence[ShapeSpec]) -> ShapeSpec:
+    """The shape of a stream's features, from the heads that the config made and the levels that
+    ``pyramid`` takes."""
     if stream == "pyramid":
-        return ShapeSpec(channels=input_shape[made["box_in_features"][0]].channels)
+        return ShapeSpec(channels=pyramid[0].channels)
     if stream == "class":
         shape: ShapeSpec = made["box_head"].output_shape
         return shape

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import maybe_add_gradient_clipping
 from match_rcnn.engine.accumulation import accumulate_step, check_accumulation
 from match_rcnn.lite.engine import AMPTrainer, SimpleTrainer
 from match_rcnn.lite.utils.events import EventStorage
@@ -29,9 +30,15 @@ def batches():
         yield list(torch.randn(8, 4, generator=generator))
 
 
-def trained(steps, kind=SimpleTrainer, iterations=3, **options):
+def trained(steps, kind=SimpleTrainer, iterations=3, clip=None, **options):
     model = Model()
-    trainer = kind(model, batches(), torch.optim.SGD(model.parameters(), 0.5, 0.9), **options)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5, 0.9)
+    if clip is not None:
+        cfg = get_match_rcnn_cfg()
+        clipping = cfg.SOLVER.CLIP_GRADIENTS
+        clipping.ENABLED, clipping.CLIP_TYPE, clipping.CLIP_VALUE = True, "norm", clip
+        optimizer = maybe_add_gradient_clipping(cfg, optimizer)
+    trainer = kind(model, batches(), optimizer, **options)
     with EventStorage() as storage:
         for trainer.iter in range(iterations):
             storage.iter = trainer.iter
@@ -46,6 +53,16 @@ def test_parts_give_the_weights_and_losses_of_the_whole_batch(steps):
     assert parts.sizes == [8 // steps] * steps * 3
     torch.testing.assert_close(parts.layer.weight, whole.layer.weight, rtol=1e-5, atol=1e-6)
     assert losses_of_parts == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SimpleTrainer, AMPTrainer])
+def test_clipping_is_of_the_whole_batch_s_gradient(kind):
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if kind is SimpleTrainer else {"rtol": 0, "atol": 4e-3}
+    start, free = Model().layer.weight, trained(1, kind, 1)[0].layer.weight
+    whole, parts = (trained(steps, kind, 1, clip=0.1)[0].layer.weight for steps in (1, 4))
+    assert (free - start).norm() > 2 * (whole - start).norm()  # it did clip
+    torch.testing.assert_close(parts, whole, **tolerance)
+    assert (whole - start).norm() <= 0.5 * 0.1 + 1e-6  # rate times norm
 
 
 def test_one_part_is_the_host_s_own_step():

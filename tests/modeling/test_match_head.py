@@ -27,7 +27,7 @@ def make_features(variant, count):
         "class": torch.randn(count, 12, requires_grad=True),
         "pose": torch.randn(count, 6, 14, 14, requires_grad=True),
         "mask": torch.randn(count, 5, 14, 14, requires_grad=True),
-        "pyramid": torch.randn(count, 7, 7, 7, requires_grad=True),
+        "pyramid": torch.randn(count, 7, 14, 14, requires_grad=True),
     }
     return {stream: made[stream] for stream in streams_of(variant)}
 
@@ -126,7 +126,7 @@ def test_inference_gives_embeddings_whose_score_is_the_model_s(loss):
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"mask\+class, pyramid; got 'colour'"):
+    with pytest.raises(ValueError, match=r"pyramid, pyramid\+class; got 'colour'"):
         streams_of("colour")
     with pytest.raises(ValueError, match="pair_ce, triplet, contrastive, info_nce; got 'l2'"):
         make_head(loss="l2")

@@ -23,7 +23,8 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 
 
 def build(name, **options):
-    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON, FEATURES."""
+    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON; of the
+    match head FEATURES, IN_FEATURES."""
     ours = name == "MatchRCNNROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
@@ -31,6 +32,7 @@ def build(name, **options):
     cfg.MODEL.MATCH_ON = options.get("MATCH_ON", False)
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [8, 8]
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = options.get("FEATURES", "pose+class")
+    cfg.MODEL.ROI_MATCH_HEAD.IN_FEATURES = options.get("IN_FEATURES", [])
     heads, keypoints = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_KEYPOINT_HEAD
     heads.NAME, heads.NUM_CLASSES, heads.IN_FEATURES = name, 13, list(STRIDES)
     heads.BATCH_SIZE_PER_IMAGE, heads.SCORE_THRESH_TEST = 32, 0.0
@@ -243,6 +245,28 @@ def test_every_variant_takes_its_features_from_the_streams(features, targets, va
     assert reached == {"match_head", *expected}
     (image, _) = detect(model.eval(), features)
     assert image.embedding.shape == (7, 256)
+
+
+def test_the_pyramid_s_levels_are_chosen_by_config(features, targets):
+    """Gradients of the match loss reach those levels and no others."""
+
+    def reached(**options):
+        torch.manual_seed(0)
+        model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES="pyramid", **options)
+        own = {level: f.clone().requires_grad_() for level, f in features.items()}
+        images = targets([[0], [0]])
+        for number, image in enumerate(images):
+            image.gt_sources = torch.full((len(image),), number)
+            image.gt_styles = torch.ones(len(image), dtype=torch.int64)
+            image.gt_pair_ids = torch.ones(len(image), dtype=torch.int64)
+            image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+        train(model, own, images)[1]["loss_match"].backward()
+        return {level for level, f in own.items() if f.grad is not None and f.grad.any()}
+
+    assert reached(IN_FEATURES=["p2"]) == {"p2"}
+    assert len(reached(IN_FEATURES=[])) > 0
+    with pytest.raises(ValueError, match="names 'p9'; the backbone has p2, p3, p4, p5"):
+        reached(IN_FEATURES=["p9"])
 
 
 def test_matching_where_no_landmark_is_visible(features, targets):
