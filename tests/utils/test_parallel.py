@@ -1,6 +1,6 @@
+import importlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -12,55 +12,25 @@ import pytest
 
 from match_rcnn.utils.parallel import available_cores, ordered_map
 
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """Where another thread runs, workers are spawned and import this module by its name."""
-    name = square.__module__.split(".")
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[len(name) - 1]))
-
-
-def square(index):
-    return index * index
-
-
-def slow_at_first(index):
-    time.sleep(0.05 if index == 0 else 0)
-    return index
-
-
-def fail_at(place, index):
-    if index == place:
-        raise ValueError(f"at {index}")
-    return index
-
-
-def kill_at(place, index):
-    if index == place:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return index
-
-
-def mark(folder, index):
-    (folder / str(index)).touch()
-    return b"x" * 1_000_000
+sys.path.insert(0, str(Path(__file__).parent))
+jobs = importlib.import_module("parallel_jobs")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 100])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_results_in_order(workers, count):
-    with ordered_map(square, count, workers) as results:
+    with ordered_map(jobs.square, count, workers) as results:
         assert list(results) == [i * i for i in range(count)]
 
 
 def test_slow_results_keep_their_place():
-    with ordered_map(slow_at_first, 6, 2) as results:
+    with ordered_map(jobs.slow_at_first, 6, 2) as results:
         assert list(results) == list(range(6))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_come_at_their_place(workers):
-    with ordered_map(partial(fail_at, 3), 6, workers) as results:
+    with ordered_map(partial(jobs.fail_at, 3), 6, workers) as results:
         assert [next(results) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ValueError, match="at 3"):
             next(results)
@@ -68,20 +38,20 @@ def test_errors_come_at_their_place(workers):
 
 
 def test_a_worker_that_dies_is_noticed():
-    with ordered_map(partial(kill_at, 2), 6, 2) as results:
+    with ordered_map(partial(jobs.kill_at, 2), 6, 2) as results:
         assert [next(results), next(results)] == [0, 1]
         with pytest.raises(RuntimeError, match="worker process died"):
             next(results)
 
 
 def test_leaving_early_ends_the_workers():
-    with ordered_map(square, 1000, 2) as results:
+    with ordered_map(jobs.square, 1000, 2) as results:
         next(results)
     assert multiprocessing.active_children() == []
 
 
 def test_little_is_computed_ahead(tmp_path):
-    with ordered_map(partial(mark, tmp_path), 50, 2) as results:
+    with ordered_map(partial(jobs.mark, tmp_path), 50, 2) as results:
         next(results)
         time.sleep(0.3)
         # 0 was taken; its worker went on to 2 and waits, the other one holds 1
