@@ -16,6 +16,7 @@ from match_rcnn.benchmarks.rcnn.stages import StageTimer
 from match_rcnn.benchmarks.rcnn.steps import Step, as_arrays
 from match_rcnn.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.benchmarks.rcnn.workload import Workload
+from match_rcnn.d2 import HOST
 from match_rcnn.data.taxonomy import MAX_LANDMARKS
 
 SMALL = (
@@ -184,6 +185,7 @@ class TestWaits:
         operation(x)
         assert counter.counts["here"] == waits  # no longer counting
 
+    @pytest.mark.skipif(HOST != "lite", reason="the bounds are of lite's streams")
     def test_a_step_by_stage(self):
         """Few, in the match stream and behind it above all, whatever the number of fields."""
         step = Step(WORK)
