@@ -1,8 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from match_rcnn.demo import MEANING, last_metrics, print_summary, summary_table
+from match_rcnn.demo import MEANING, Demo, DemoSize, last_metrics, print_summary, summary_table
 
 
 def test_the_newest_evaluation_is_read(tmp_path):
@@ -51,3 +52,25 @@ def test_the_table_has_a_row_a_task():
     assert "measured on generated data" in table
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["bbox", "segm"]
     assert "50.0" in table
+
+
+def test_each_training_starts_from_the_one_before(tmp_path, monkeypatch):
+    """The last one's model is what is evaluated and drawn."""
+    commands = []
+    demo = Demo(tmp_path, DemoSize(iterations=5), [Path("first.yaml"), Path("second.yaml")])
+    monkeypatch.setattr(demo.steps, "tool", lambda name, *words: commands.append((name, words)))
+    demo.train()
+    demo.draw()
+    (_, first), (_, second), (_, drawn), _ = commands
+    assert str(tmp_path / "first") in first
+    assert first[first.index("DATASETS.TEST") + 1] == "()"
+    assert "MODEL.WEIGHTS" not in first
+    assert str(tmp_path / "model") in second
+    assert "DATASETS.TEST" not in second
+    weights = second[second.index("MODEL.WEIGHTS") + 1]
+    assert weights == str(tmp_path / "first" / "model_final.pth")
+    for words in (first, second):
+        assert words[words.index("SOLVER.MAX_ITER") + 1] == "5"
+        assert "--resume" in words
+    assert drawn[1].endswith("second.yaml")
+    assert str(tmp_path / "model" / "model_final.pth") in drawn

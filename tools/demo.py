@@ -12,7 +12,13 @@ def main() -> int:
     default = DemoSize()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
-    parser.add_argument("--config-file", type=Path, default=Path("configs/quickstart.yaml"))
+    parser.add_argument(
+        "--config-files",
+        type=Path,
+        nargs="+",
+        default=[Path("configs/quickstart.yaml"), Path("configs/quickstart_match.yaml")],
+        help="trainings, each of which starts from the weights of the one before",
+    )
     parser.add_argument("--train", type=int, default=default.train, help="training images")
     parser.add_argument("--validation", type=int, default=default.validation)
     parser.add_argument("--size", type=int, default=default.pixels, help="longer side in pixels")
@@ -20,7 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     size = DemoSize(args.train, args.validation, args.size, args.iterations)
-    demo = Demo(args.output, size, args.config_file, args.seed)
+    demo = Demo(args.output, size, args.config_files, args.seed)
     print_summary(demo.run())
     print(f"figures:  {demo.output / 'summary.json'}")
     print(f"report:   {demo.output / 'report'}")

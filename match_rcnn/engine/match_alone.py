@@ -5,16 +5,30 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from match_rcnn.d2 import HookBase
+from match_rcnn.d2 import CfgNode, HookBase
+
+
+def check_match_alone(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ValueError: the match head is to be trained alone, on a detector that has learned nothing.
+    """
+    if cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE and not cfg.MODEL.WEIGHTS:
+        raise ValueError(
+            "MODEL.ROI_MATCH_HEAD.TRAIN_ALONE trains on top of a detector: name its checkpoint in "
+            "MODEL.WEIGHTS"
+        )
 
 
 def train_match_head_alone(model: torch.nn.Module) -> None:
-    """Let gradients reach the match head's parameters only.
+    """Let gradients reach the match head's parameters only, and leave the other streams out.
 
     Raises:
         ValueError: the model has no match head.
     """
     head = _match_head(model)
+    heads: Any = model.roi_heads
+    heads.match_alone = True
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for parameter in head.parameters():

@@ -23,7 +23,11 @@ from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import DeepFashion2Mapper
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
-from match_rcnn.engine.match_alone import KeepStatistics, train_match_head_alone
+from match_rcnn.engine.match_alone import (
+    KeepStatistics,
+    check_match_alone,
+    train_match_head_alone,
+)
 from match_rcnn.engine.precision import set_precision
 from match_rcnn.engine.schedule import plan_schedule
 from match_rcnn.engine.switches import apply_switches
@@ -36,6 +40,7 @@ class MatchRCNNTrainer(EnduringTrainer):
     """Trains and evaluates what a config describes; see ``tools/train_net.py``."""
 
     def __init__(self, cfg: CfgNode) -> None:
+        check_match_alone(cfg)
         super().__init__(plan_schedule(cfg, comm.get_world_size()))
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)

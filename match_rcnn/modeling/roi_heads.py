@@ -44,6 +44,9 @@ class MatchRCNNROIHeads(StandardROIHeads):
     positives: masks IoU >= 0.5, landmarks those of them with a visible landmark inside, matching
     IoU > 0.7 with an item that has a partner.
     Inference: streams other than the box stream see the kept detections only, after NMS.
+
+    Attributes:
+        match_alone: training has the match stream's loss and leaves the others out.
     """
 
     @configurable
@@ -73,6 +76,7 @@ class MatchRCNNROIHeads(StandardROIHeads):
         self.match_in_features = list(match_in_features)
         self.match_pooler = match_pooler
         self.match_on = match_head is not None
+        self.match_alone = False
         if match_head is not None:
             self.match_head = match_head
         self.match_iou_threshold = match_iou_threshold
@@ -184,6 +188,8 @@ class MatchRCNNROIHeads(StandardROIHeads):
             raise ValueError("training needs targets; got none")
         proposals = self.label_and_sample_proposals(proposals, targets)
         _number(proposals)
+        if self.match_alone:
+            return proposals, self._forward_match(features, proposals)
         losses: Losses = self._forward_box(features, proposals)
         for stream in self.streams():
             losses.update(stream(features, proposals))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from match_rcnn.engine.match_alone import KeepStatistics, train_match_head_alone
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.engine.match_alone import KeepStatistics, check_match_alone, train_match_head_alone
 
 
 class Model(nn.Module):
@@ -44,3 +45,14 @@ def test_only_the_match_head_changes():
 def test_a_model_without_match_head_is_refused():
     with pytest.raises(ValueError, match=r"TRAIN_ALONE needs a match head: MODEL\.MATCH_ON"):
         train_match_head_alone(Model(match_on=False))
+
+
+def test_a_detector_s_weights_are_asked_for():
+    cfg = get_match_rcnn_cfg()
+    cfg.MODEL.WEIGHTS = ""
+    check_match_alone(cfg)
+    cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE = True
+    with pytest.raises(ValueError, match=r"in MODEL\.WEIGHTS"):
+        check_match_alone(cfg)
+    cfg.MODEL.WEIGHTS = "detector.pth"
+    check_match_alone(cfg)

@@ -247,6 +247,24 @@ def test_every_variant_takes_its_features_from_the_streams(features, targets, va
     assert image.embedding.shape == (7, 256)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_alone_the_match_loss_is_the_same(features, targets, variant):
+    def losses(alone):
+        model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
+        model.match_alone = alone
+        images = targets([[0, 3], [0]], visible=0.7)
+        for number, image in enumerate(images):
+            image.gt_sources = torch.full((len(image),), number)
+            image.gt_pair_ids = image.gt_classes.clone()
+            image.gt_styles = torch.ones(len(image), dtype=torch.int64)
+            image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+        return train(model, features, images)[1]
+
+    alone, together = losses(True), losses(False)
+    assert alone.keys() == {"loss_match"} < together.keys()
+    assert alone["loss_match"].item() == pytest.approx(together["loss_match"].item(), rel=1e-5)
+
+
 def test_the_pyramid_s_levels_are_chosen_by_config(features, targets):
     """Gradients of the match loss reach those levels and no others."""
 
