@@ -293,7 +293,7 @@ def _difference(name: str, one: Array | None, other: Array | None) -> Difference
 
 
 def _worst(section: str, lines: list[Difference]) -> Difference:
-    worst = max(lines, key=lambda line: line.relative)
+    worst = max(lines, key=lambda line: (line.relative, np.nan_to_num(line.largest_value)))
     name = section
     if len(lines) > 1:
         name += f" ({len(lines)})"
