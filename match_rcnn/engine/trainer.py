@@ -67,7 +67,7 @@ class MatchRCNNTrainer(EnduringTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """``SOLVER.OPTIMIZER`` over the host's parameter groups."""
+        """``SOLVER.OPTIMIZER``, torch's fused form of it, over the host's parameter groups."""
         groups = get_default_optimizer_params(
             model,
             base_lr=cfg.SOLVER.BASE_LR,
@@ -76,18 +76,24 @@ class MatchRCNNTrainer(EnduringTrainer):
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
-        options = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+        options = {
+            "lr": cfg.SOLVER.BASE_LR,
+            "weight_decay": cfg.SOLVER.WEIGHT_DECAY,
+            "fused": True,
+        }
         kind: Callable[..., torch.optim.Optimizer]
         if cfg.SOLVER.OPTIMIZER == "SGD":
             kind = torch.optim.SGD
             options |= {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
         elif cfg.SOLVER.OPTIMIZER == "AdamW":
-            kind, options["fused"] = torch.optim.AdamW, True
+            kind = torch.optim.AdamW
         else:
             raise ValueError(
                 f"SOLVER.OPTIMIZER must be 'SGD' or 'AdamW', got {cfg.SOLVER.OPTIMIZER!r}"
             )
         optimizer = kind(groups, **options)
+        # A fused optimizer would undo the scaling of float16 itself, behind the clipping.
+        vars(optimizer)["_step_supports_amp_scaling"] = False
         maybe_add_gradient_clipping(cfg, optimizer)  # changes it in place
         return optimizer
 

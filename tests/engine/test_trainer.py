@@ -1,3 +1,4 @@
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,48 @@ def test_gradient_clipping_reaches_the_optimizer(model):
         parameter.grad = torch.full_like(parameter, 7.0)
     optimizer.step()
     assert torch.allclose(before - weight, torch.full_like(weight, 0.5))
+
+
+def test_clipping_sees_gradients_without_the_scale_of_float16(model):
+    cfg = get_match_rcnn_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM, cfg.SOLVER.WEIGHT_DECAY = 1.0, 0.0, 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
+    optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    weight = model[0].weight
+    before = weight.detach().clone()
+    scaler.scale(sum(7 * p.sum() for p in model.parameters())).backward()
+    scaler.step(optimizer)
+    assert torch.allclose(before - weight, torch.full_like(weight, 0.5))
+    weight.grad.fill_(float("inf"))
+    scaler.update()
+    scaler.step(optimizer)
+    assert torch.allclose(before - weight, torch.full_like(weight, 0.5))  # skipped
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_the_fused_optimizer_gives_the_plain_one_s_bits(kind):
+    cfg = get_match_rcnn_cfg()
+    cfg.SOLVER.OPTIMIZER = kind
+    torch.manual_seed(0)
+    fused_model = nn.Linear(40, 30)
+    plain_model = copy.deepcopy(fused_model)
+    fused = MatchRCNNTrainer.build_optimizer(cfg, fused_model)
+    assert all(group["fused"] for group in fused.param_groups)
+    options = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
+    if kind == "SGD":
+        plain = torch.optim.SGD(plain_model.parameters(), momentum=cfg.SOLVER.MOMENTUM, **options)
+    else:
+        plain = torch.optim.AdamW(plain_model.parameters(), **options)
+    for _ in range(4):
+        for a, b in zip(fused_model.parameters(), plain_model.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        fused.step()
+        plain.step()
+    tolerance = {"rtol": 0, "atol": 0} if kind == "SGD" else {"rtol": 1e-6, "atol": 1e-7}
+    torch.testing.assert_close(fused_model.weight, plain_model.weight, **tolerance)
 
 
 def test_an_unknown_optimizer_is_named(model):
