@@ -33,12 +33,17 @@ def test_optimizers_leave_normalisation_layers_without_decay(model, name, kind):
     assert undecayed == {id(p) for layer in model[1:] for p in layer.parameters()}
 
 
-def test_gradient_clipping_reaches_the_optimizer(model):
+def clipping_optimizer(model):
+    """SGD with a rate of 1 that clips values at 0.5."""
     cfg = get_match_rcnn_cfg()
     cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM, cfg.SOLVER.WEIGHT_DECAY = 1.0, 0.0, 0.0
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
-    optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
+    return MatchRCNNTrainer.build_optimizer(cfg, model)
+
+
+def test_gradient_clipping_reaches_the_optimizer(model):
+    optimizer = clipping_optimizer(model)
     weight = model[0].weight
     before = weight.detach().clone()
     for parameter in model.parameters():  # upstream's clipping by value wants them all
@@ -48,11 +53,7 @@ def test_gradient_clipping_reaches_the_optimizer(model):
 
 
 def test_clipping_sees_gradients_without_the_scale_of_float16(model):
-    cfg = get_match_rcnn_cfg()
-    cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM, cfg.SOLVER.WEIGHT_DECAY = 1.0, 0.0, 0.0
-    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
-    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
-    optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
+    optimizer = clipping_optimizer(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     weight = model[0].weight
     before = weight.detach().clone()

@@ -227,15 +227,20 @@ def test_matching_on_shared_landmark_features_is_matching_on_its_own(features, t
         torch.testing.assert_close(gradients[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_takes_its_features_from_the_streams(features, targets, variant):
-    model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
-    images = targets([[0, 3], [0]], visible=0.7)
+def make_pair(images):
+    """The first image becomes the user's, the second the shop's; equal categories match."""
     for number, image in enumerate(images):
         image.gt_sources = torch.full((len(image),), number)
         image.gt_pair_ids = image.gt_classes.clone()
         image.gt_styles = torch.ones(len(image), dtype=torch.int64)
         image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_takes_its_features_from_the_streams(features, targets, variant):
+    model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
+    images = targets([[0, 3], [0]], visible=0.7)
+    make_pair(images)
     _, losses = train(model, features, images)
     assert losses["loss_match"] > 0
     losses["loss_match"].backward()
@@ -253,11 +258,7 @@ def test_alone_the_match_loss_is_the_same(features, targets, variant):
         model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
         model.match_alone = alone
         images = targets([[0, 3], [0]], visible=0.7)
-        for number, image in enumerate(images):
-            image.gt_sources = torch.full((len(image),), number)
-            image.gt_pair_ids = image.gt_classes.clone()
-            image.gt_styles = torch.ones(len(image), dtype=torch.int64)
-            image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+        make_pair(images)
         return train(model, features, images)[1]
 
     alone, together = losses(True), losses(False)
@@ -273,11 +274,7 @@ def test_the_pyramid_s_levels_are_chosen_by_config(features, targets):
         model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES="pyramid", **options)
         own = {level: f.clone().requires_grad_() for level, f in features.items()}
         images = targets([[0], [0]])
-        for number, image in enumerate(images):
-            image.gt_sources = torch.full((len(image),), number)
-            image.gt_styles = torch.ones(len(image), dtype=torch.int64)
-            image.gt_pair_ids = torch.ones(len(image), dtype=torch.int64)
-            image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
+        make_pair(images)
         train(model, own, images)[1]["loss_match"].backward()
         return {level for level, f in own.items() if f.grad is not None and f.grad.any()}
 
