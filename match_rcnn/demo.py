@@ -27,9 +27,9 @@ DATASET = "deepfashion2_validation"
 MEANING = """\
 What this table means: the images are drawn by a program (match_rcnn/data/synthetic), the network
 is a ResNet-18-FPN trained from nothing for some minutes on this machine (all five losses, then
-matching alone in larger batches), and the validation
-images show products it has never seen. The figures say that the whole chain works and let you
-compare two versions of the code on this data; they say nothing about DeepFashion2 itself.
+matching alone in larger batches), and the validation images show products it has never seen. The
+figures say that the whole chain works and let you compare two versions of the code on this data;
+they say nothing about DeepFashion2 itself.
 AP is the mean over IoU (landmarks: OKS) thresholds .50 to .95; "user" and "shop" are the two
 kinds of photo; scale, occlusion, zoom-in and viewpoint have three levels each, which every item is
 annotated with."""
@@ -89,11 +89,10 @@ class Demo:
         overrides = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
         if HOST == "lite" and bfloat16_is_fast():
             overrides += ["SOLVER.AMP.ENABLED", "True"]
+        folders = [*(self.output / config.stem for config in self.configs[:-1]), self.model]
         weights: list[str] = []
-        for config in self.configs:
-            is_last = config == self.configs[-1]
-            folder = self.model if is_last else self.output / config.stem
-            evaluation = [] if is_last else ["DATASETS.TEST", "()"]
+        for config, folder in zip(self.configs, folders, strict=True):
+            evaluation = [] if folder == self.model else ["DATASETS.TEST", "()"]
             self.steps.tool(
                 "train_net",
                 *("--config-file", str(config), "--resume", "OUTPUT_DIR", str(folder)),

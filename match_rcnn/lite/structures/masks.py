@@ -222,7 +222,9 @@ class PolygonMasks:
             if item.dim() != 1:
                 raise IndexError(f"expected a vector of indices, got shape {tuple(item.shape)}")
             rows = item.nonzero()[:, 0] if item.dtype == torch.bool else item
-            return _shared(self._all, rows if self._rows is None else self._rows[rows])
+            if self._rows is not None:
+                rows = self._rows.to(rows.device)[rows]
+            return _shared(self._all, rows)
         return _shared([self.polygons[i] for i in item])
 
     def __iter__(self) -> Iterator[list[Polygon]]:
