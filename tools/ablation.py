@@ -15,10 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.ablation import Ablation, AblationPlan, markdown, write_markdown
-from match_rcnn.demo import DemoSize
-from match_rcnn.modeling.match_head import VARIANTS
-from match_rcnn.modeling.match_losses import LOSSES
+from match_rcnn.experiments.ablation import Ablation, AblationPlan, markdown, write_markdown
+from match_rcnn.experiments.demo import DemoSize
+from match_rcnn.modeling.streams.match_head import VARIANTS
+from match_rcnn.modeling.streams.match_losses import LOSSES
 
 
 def parse() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-import match_rcnn.benchmarks as benchmarks
+import match_rcnn.experiments.benchmarks as benchmarks
 from match_rcnn.utils.files import write_json
 
 #: What benchmarks share, and no benchmarks.
@@ -23,7 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     subparsers = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name in names():
-        module = importlib.import_module(f"match_rcnn.benchmarks.{name.replace('-', '_')}")
+        module = importlib.import_module(
+            f"match_rcnn.experiments.benchmarks.{name.replace('-', '_')}"
+        )
         sub = subparsers.add_parser(
             name, help=(module.__doc__ or "").splitlines()[0], description=module.__doc__
         )

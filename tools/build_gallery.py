@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from match_rcnn.engine.launch import launch
-from match_rcnn.retrieval.gallery_commands import build
-from match_rcnn.retrieval.gallery_faiss import KINDS
-from match_rcnn.retrieval.gallery_indexing import BOXES
+from match_rcnn.retrieval.gallery.commands import build
+from match_rcnn.retrieval.gallery.faiss import KINDS
+from match_rcnn.retrieval.gallery.indexing import BOXES
 
 
 def parse() -> argparse.Namespace:

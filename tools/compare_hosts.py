@@ -24,7 +24,15 @@ from pathlib import Path
 from tabulate import tabulate
 
 from match_rcnn.d2 import HOSTS
-from match_rcnn.host_comparison import Observation, Plan, compare, load, made_by, observe, save
+from match_rcnn.experiments.host_comparison import (
+    Observation,
+    Plan,
+    compare,
+    load,
+    made_by,
+    observe,
+    save,
+)
 
 
 def parse() -> argparse.Namespace:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.weights import KINDS, TORCHVISION_SETTINGS, convert_weights
+from match_rcnn.engine.weights import KINDS, TORCHVISION_SETTINGS, convert_weights
 
 
 def parse() -> argparse.Namespace:

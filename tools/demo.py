@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.demo import Demo, DemoSize, print_summary
+from match_rcnn.experiments.demo import Demo, DemoSize, print_summary
 
 
 def main() -> int:

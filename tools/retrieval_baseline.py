@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from match_rcnn.data.datasets import register_deepfashion2
-from match_rcnn.evaluation.retrieval_baselines import compare, comparison_table
+from match_rcnn.evaluation.retrieval.baselines import compare, comparison_table
 from match_rcnn.utils.files import write_json
 
 

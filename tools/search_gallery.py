@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.retrieval.gallery_commands import search
-from match_rcnn.retrieval.gallery_index import METHODS
+from match_rcnn.retrieval.gallery.commands import search
+from match_rcnn.retrieval.gallery.index import METHODS
 
 
 def parse() -> argparse.Namespace:

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.drawing import draw_sources, ground_truth_source, prediction_source
-from match_rcnn.predictor import MatchRCNNPredictor
+from match_rcnn.inference.drawing import draw_sources, ground_truth_source, prediction_source
+from match_rcnn.inference.predictor import MatchRCNNPredictor
 
 
 def parse() -> argparse.Namespace:

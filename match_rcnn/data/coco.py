@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from match_rcnn.data.annotations import ImageAnnotation, Item
+from match_rcnn.data.sources.deepfashion2 import ImageAnnotation, Item
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_LANDMARKS, Category
 
 COMPACT_INFO = {"landmarks": "compact"}

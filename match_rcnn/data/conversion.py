@@ -17,7 +17,6 @@ import numpy as np
 import orjson
 from tqdm import tqdm
 
-from match_rcnn.data.annotations import parse_annotation
 from match_rcnn.data.coco import CocoWriter, annotation_record, encode_annotation, image_record
 from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
 from match_rcnn.data.image_size import (
@@ -33,6 +32,7 @@ from match_rcnn.data.problems import (
     Reason,
 )
 from match_rcnn.data.retrieval_truth import RetrievalTruthWriter, encode_item, kind_of
+from match_rcnn.data.sources.deepfashion2 import parse_annotation
 from match_rcnn.utils.files import atomic_write, write_json
 from match_rcnn.utils.parallel import available_cores, ordered_map
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from match_rcnn.data.annotations import ImageAnnotation, Item
+from match_rcnn.data.sources.deepfashion2 import ImageAnnotation, Item
 from match_rcnn.utils.files import atomic_write
 
 QUERY, GALLERY = KINDS = ("query", "gallery")

@@ -7,7 +7,7 @@ from torch import nn
 
 from match_rcnn.d2 import CfgNode
 from match_rcnn.engine.compilation import compile_backbone
-from match_rcnn.engine.precision import resolve_precision
+from match_rcnn.inference.precision import resolve_precision
 
 
 def apply_switches(model: nn.Module, cfg: CfgNode) -> None:

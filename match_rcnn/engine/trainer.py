@@ -28,12 +28,12 @@ from match_rcnn.engine.match_alone import (
     check_match_alone,
     train_match_head_alone,
 )
-from match_rcnn.engine.precision import set_precision
 from match_rcnn.engine.schedule import plan_schedule
 from match_rcnn.engine.switches import apply_switches
 from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.build import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
+from match_rcnn.inference.precision import set_precision
 
 
 class MatchRCNNTrainer(EnduringTrainer):

@@ -16,7 +16,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from match_rcnn.evaluation.evaluator import DeepFashion2Evaluator
+    from match_rcnn.evaluation.evaluators import DeepFashion2Evaluator
 
 __all__ = ["DeepFashion2Evaluator"]
 
@@ -24,7 +24,7 @@ __all__ = ["DeepFashion2Evaluator"]
 def __getattr__(name: str) -> Any:
     # On demand: scoring files needs neither torch nor a host.
     if name == "DeepFashion2Evaluator":
-        from match_rcnn.evaluation.evaluator import DeepFashion2Evaluator
+        from match_rcnn.evaluation.evaluators import DeepFashion2Evaluator
 
         return DeepFashion2Evaluator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, DatasetEvaluators, Instances
-from match_rcnn.evaluation.evaluator import DeepFashion2Evaluator
+from match_rcnn.evaluation.evaluators import DeepFashion2Evaluator
 from match_rcnn.evaluation.pictures import PredictionPictures
-from match_rcnn.evaluation.retrieval_evaluator import RetrievalEvaluator
+from match_rcnn.evaluation.retrieval.evaluator import RetrievalEvaluator
 from match_rcnn.retrieval.scoring import MatchScorer
 
 

@@ -14,9 +14,9 @@ import torch
 
 from match_rcnn.d2 import DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.mapper import DeepFashion2Mapper, read_stored_image
-from match_rcnn.garments import Garment, garments_from_dataset_dict, garments_from_instances
+from match_rcnn.inference.visualization import GarmentVisualizer
+from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.files import atomic_write
-from match_rcnn.visualization import GarmentVisualizer
 
 Image = npt.NDArray[np.uint8]
 

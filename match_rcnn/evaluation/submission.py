@@ -18,8 +18,8 @@ from match_rcnn.data import taxonomy
 from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
 from match_rcnn.data.image_size import read_image_size
 from match_rcnn.data.image_sources import read_image_sources
-from match_rcnn.evaluation.retrieval import LIST_LENGTH
-from match_rcnn.evaluation.rle import to_rle
+from match_rcnn.evaluation.coco.rle import to_rle
+from match_rcnn.evaluation.retrieval.protocol import LIST_LENGTH
 from match_rcnn.utils.json_stream import stream_arrays
 
 #: Detections of an image that count, by task.

@@ -22,9 +22,9 @@ from match_rcnn.d2 import (
     StandardROIHeads,
     configurable,
 )
-from match_rcnn.modeling.landmark_head import CategoryAwareLandmarkHead, SharedFeatures
-from match_rcnn.modeling.match_head import build_match_head, streams_of
-from match_rcnn.modeling.match_rois import (
+from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead, SharedFeatures
+from match_rcnn.modeling.streams.match_head import build_match_head, streams_of
+from match_rcnn.modeling.streams.match_rois import (
     STREAM_FEATURES,
     mask_convolutions,
     select_match_rois,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
+from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, FloatArray, IntArray
-from match_rcnn.evaluation.columns import Entries
-from match_rcnn.evaluation.joins import find
-from match_rcnn.evaluation.records import parse_keypoints
+from match_rcnn.evaluation.coco.columns import Entries
+from match_rcnn.evaluation.coco.joins import find
+from match_rcnn.evaluation.coco.records import parse_keypoints
 from match_rcnn.utils.files import read_json
 from match_rcnn.utils.json_stream import stream_arrays
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.data.annotations import ATTRIBUTES, SOURCES
+from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import CATEGORIES, FloatArray
-from match_rcnn.evaluation.subsets import LEVELS
+from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.reporting import charts
 from match_rcnn.reporting.charts import Series
 from match_rcnn.reporting.dataset import (

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from match_rcnn.data.folders import IMAGE_SUFFIXES
 from match_rcnn.data.taxonomy import FloatArray, category
-from match_rcnn.evaluation.records import Detections, GroundTruth, Landmarks
-from match_rcnn.garments import Garment
-from match_rcnn.predictor import read_photo
+from match_rcnn.evaluation.coco.records import Detections, GroundTruth, Landmarks
+from match_rcnn.inference.predictor import read_photo
+from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.reporting.runs import Run
-from match_rcnn.visualization import draw_garments
+from match_rcnn.structures import Garment
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.taxonomy import CATEGORIES, FloatArray
-from match_rcnn.predictor import read_photo
+from match_rcnn.inference.predictor import read_photo
 from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 

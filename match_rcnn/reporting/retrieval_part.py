@@ -7,8 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.records import BoolArray
-from match_rcnn.evaluation.retrieval import (
+from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.retrieval.files import (
+    RetrievalTruth,
+    query_subsets,
+    read_retrieval_truth,
+    read_retrieved,
+)
+from match_rcnn.evaluation.retrieval.protocol import (
     THRESHOLD,
     TOPS,
     RetrievalScores,
@@ -17,12 +23,6 @@ from match_rcnn.evaluation.retrieval import (
     partners,
     representatives,
     score_retrieval,
-)
-from match_rcnn.evaluation.retrieval_files import (
-    RetrievalTruth,
-    query_subsets,
-    read_retrieval_truth,
-    read_retrieved,
 )
 
 

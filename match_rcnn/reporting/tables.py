@@ -11,8 +11,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.evaluation.retrieval import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS, TOPS
-from match_rcnn.evaluation.subsets import LEVELS
+from match_rcnn.evaluation.coco.subsets import LEVELS
+from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS, TOPS
 from match_rcnn.reporting import published
 
 if TYPE_CHECKING:  # runs need a host, tables of a data set do not

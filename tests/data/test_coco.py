@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from match_rcnn.data.annotations import parse_annotation
 from match_rcnn.data.coco import (
     CocoWriter,
     annotation_record,
@@ -11,6 +10,7 @@ from match_rcnn.data.coco import (
     encode_annotation,
     image_record,
 )
+from match_rcnn.data.sources.deepfashion2 import parse_annotation
 from match_rcnn.data.taxonomy import CATEGORIES
 
 

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from match_rcnn.benchmarks.convert import equal_output, plain_loop
 from match_rcnn.data.conversion import ConversionError, convert
 from match_rcnn.data.problems import Reason
 from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.experiments.benchmarks.convert import equal_output, plain_loop
 
 
 def varied(number, real_item):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode, T, detection_utils
-from match_rcnn.data.annotations import parse_item
 from match_rcnn.data.datasets import load_annotation_file
 from match_rcnn.data.mapper import DeepFashion2Mapper, read_stored_image, seeded
+from match_rcnn.data.sources.deepfashion2 import parse_item
 from match_rcnn.data.taxonomy import CATEGORIES
 
 WIDTH, HEIGHT = 40, 60

@@ -1,4 +1,4 @@
-"""Inputs for the model's tests. Shapes as in ``match_rcnn.modeling.landmark_head``."""
+"""Inputs for the model's tests. Shapes as in ``match_rcnn.modeling.streams.landmark_head``."""
 
 from collections.abc import Callable
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from match_rcnn.modeling.match_losses import LOSSES
+from match_rcnn.modeling.streams.match_losses import LOSSES
 
 # What both processes run. A file of its own, since spawned processes import it by name.
 WORKER = '''
@@ -14,8 +14,8 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from match_rcnn.d2 import EventStorage, Instances, ShapeSpec
-from match_rcnn.modeling.match_head import SiameseMatchHead
-from match_rcnn.modeling.match_losses import LOSSES
+from match_rcnn.modeling.streams.match_head import SiameseMatchHead
+from match_rcnn.modeling.streams.match_losses import LOSSES
 
 USER, SHOP = 0, 1
 #: (source, pair id, style) of the RoIs of each process, an image a list. No process has a pair

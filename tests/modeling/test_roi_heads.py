@@ -15,7 +15,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
 from match_rcnn.modeling import MatchRCNNROIHeads
-from match_rcnn.modeling.match_head import VARIANTS, streams_of
+from match_rcnn.modeling.streams.match_head import VARIANTS, streams_of
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 IMAGE = (400, 500)

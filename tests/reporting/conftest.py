@@ -9,9 +9,9 @@ from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
-from match_rcnn.evaluation.predictions import ImagePredictions, write_predictions
-from match_rcnn.evaluation.retrieval import Retrieved
-from match_rcnn.evaluation.retrieval_files import write_retrieved
+from match_rcnn.evaluation.coco.predictions import ImagePredictions, write_predictions
+from match_rcnn.evaluation.retrieval.files import write_retrieved
+from match_rcnn.evaluation.retrieval.protocol import Retrieved
 
 HEIGHT, WIDTH = 90, 120
 #: id, image, category, box, style; images 1 and 2 are a consumer's, 3 and 4 a shop's.

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
-from match_rcnn.evaluation.retrieval import Retrieved
-from match_rcnn.evaluation.retrieval_files import write_retrieved
+from match_rcnn.evaluation.retrieval.files import write_retrieved
+from match_rcnn.evaluation.retrieval.protocol import Retrieved
 from match_rcnn.reporting.retrieval_figure import draw_retrieval
 from match_rcnn.retrieval.cells import CELL_HEIGHT, CELL_WIDTH
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from match_rcnn.modeling.match_losses import PairClassifier
+from match_rcnn.modeling.streams.match_losses import PairClassifier
 from match_rcnn.retrieval import MatchScorer
 from match_rcnn.retrieval.prepared import PreparedGallery
 

@@ -13,10 +13,10 @@ import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DefaultTrainer
-from match_rcnn.garments import Garment
-from match_rcnn.predictor import read_photo
-from match_rcnn.retrieval.gallery import Gallery
-from match_rcnn.retrieval.gallery_model import GalleryModel, model_fingerprint
+from match_rcnn.inference.predictor import read_photo
+from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.retrieval.gallery.model import GalleryModel, model_fingerprint
+from match_rcnn.structures import Garment
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from match_rcnn.benchmarks.rcnn.waits import WaitCounter
+from match_rcnn.experiments.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.lite.layers import ROIAlign
 from match_rcnn.lite.structures import (
     BitMasks,

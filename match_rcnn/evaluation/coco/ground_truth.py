@@ -1,0 +1,225 @@
+"""COCO-form annotation files, official (dense 294 landmarks) or compact, read in a stream.
+
+Memory: the arrays of ``GroundTruth`` (about 1 KB an item with landmarks and masks) and one batch
+of 1 MiB of text with its Python objects; masks are made from polygons at the end, image by image.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from match_rcnn.data import taxonomy
+from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES
+from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.evaluation.coco.columns import Entries, as_numbers
+from match_rcnn.evaluation.coco.joins import find
+from match_rcnn.evaluation.coco.records import GroundTruth, LandmarkBuilder, parse_keypoints
+from match_rcnn.evaluation.coco.rle import to_rle
+from match_rcnn.utils.json_stream import stream_arrays
+
+
+def read_ground_truth(path: str | Path, tasks: Collection[str]) -> GroundTruth | None:
+    """Read what ``tasks`` (of ``bbox``, ``segm``, ``keypoints``) need.
+
+    ``iscrowd`` counts as 0 where it is missing, ``num_keypoints`` as the number of labelled
+    landmarks, the category list as the 13 of the taxonomy.
+
+    Returns:
+        ``None`` if the file has no ``annotations``: a test set.
+
+    Raises:
+        FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
+    """
+    reader = _Reader(Path(path), "keypoints" in tasks, "segm" in tasks)
+    handlers = {
+        "images": reader.add_images,
+        "annotations": reader.add_annotations,
+        "categories": reader.add_categories,
+    }
+    seen = set()
+    for key, items in stream_arrays(path):
+        if key is None:
+            raise ValueError(f"{path}: expected an object with images and annotations, got a list")
+        seen.add(key)
+        if key in handlers:
+            handlers[key](items)
+    if "images" not in seen:
+        raise ValueError(f"{path}: no list 'images'; is this a ground-truth file in COCO form?")
+    return reader.build() if "annotations" in seen else None
+
+
+class _Reader:
+    def __init__(self, path: Path, keypoints: bool, masks: bool) -> None:
+        self.path = path
+        self.keypoints = LandmarkBuilder(columns=3) if keypoints else None
+        self.segmentations: list[Any] | None = [] if masks else None
+        self.images: list[tuple[IntArray, IntArray, list[str]]] = []
+        self.categories: list[tuple[int, str]] = []
+        self.columns: list[tuple[Any, ...]] = []
+        self.sources: dict[int, str] = {}  # by image id, from annotations
+        self.num_images = self.num_annotations = 0
+
+    def add_images(self, items: list[Any]) -> None:
+        entries = Entries(items, self.num_images, f"{self.path}, image")
+        self.num_images += len(items)
+        ids = entries.integers("id")
+        sizes: IntArray = np.zeros((len(items), 2), dtype=np.int64)
+        if all("height" in item and "width" in item for item in items):
+            sizes = np.stack([entries.integers("height"), entries.integers("width")], axis=1)
+        sources = [str(item.get("source") or "") for item in items]
+        self.images.append((ids, sizes, sources))
+
+    def add_categories(self, items: list[Any]) -> None:
+        entries = Entries(items, len(self.categories), f"{self.path}, category")
+        names = map(str, entries.column("name"))
+        self.categories += zip(entries.integers("id").tolist(), names, strict=True)
+
+    def add_annotations(self, items: list[Any]) -> None:
+        entries = Entries(items, self.num_annotations, f"{self.path}, annotation")
+        self.num_annotations += len(items)
+        image_ids, category_ids = entries.integers("image_id"), entries.integers("category_id")
+        crowd = np.array([bool(item.get("iscrowd", 0)) for item in items], dtype=bool)
+        counts = [-1] * len(items)
+        if self.keypoints is not None:
+            counts = self._add_keypoints(entries, category_ids)
+        if self.segmentations is not None:
+            self.segmentations += map(_light, entries.column("segmentation"))
+        for image_id, item in zip(image_ids.tolist(), items, strict=True):
+            if item.get("source"):
+                self.sources[image_id] = str(item["source"])
+        self.columns.append(
+            (
+                entries.integers("id"),
+                image_ids,
+                category_ids,
+                entries.numbers("bbox", 4),
+                entries.numbers("area"),
+                crowd,
+                np.array(counts, dtype=np.int64),
+                _attributes(items),
+            )
+        )
+
+    def _add_keypoints(self, entries: Entries, category_ids: IntArray) -> list[int]:
+        assert self.keypoints is not None
+        counts = []
+        for index, numbers in enumerate(entries.column("keypoints")):
+            category_id = int(category_ids[index])
+            try:
+                points = parse_keypoints(category_id, numbers)
+                _refuse_foreign_labels(category_id, points)
+                self.keypoints.add(category_id, points)
+            except ValueError as error:
+                raise entries.error(index, str(error)) from error
+            labelled = int((points[:, 2] > 0).sum())
+            counts.append(int(entries.items[index].get("num_keypoints", labelled)))
+        return counts
+
+    def build(self) -> GroundTruth:
+        image_ids, sizes, sources = self._images()
+        category_ids, names = self._categories()
+        ids, images, categories, boxes, areas, crowd, counts, attributes = self._columns()
+        image = self._lookup(image_ids, images, "image_id")
+        category = self._lookup(category_ids, categories, "category_id")
+        self._refuse_duplicates(ids, "annotation id")
+        order = np.lexsort((image, category))
+        return GroundTruth(
+            name=str(self.path),
+            image_ids=image_ids,
+            image_sizes=sizes,
+            sources=sources,
+            category_ids=category_ids,
+            category_names=names,
+            ids=ids[order],
+            image=image[order],
+            category=category[order],
+            boxes=boxes[order],
+            areas=areas[order],
+            crowd=crowd[order],
+            num_keypoints=counts[order],
+            attributes=dict(zip(ATTRIBUTES, attributes[order].T, strict=True)),
+            landmarks=None if self.keypoints is None else self.keypoints.build().take(order),
+            masks=self._masks(image, sizes, order),
+        )
+
+    def _images(self) -> tuple[IntArray, IntArray, Any]:
+        if self.num_images == 0:
+            return np.zeros(0, np.int64), np.zeros((0, 2), np.int64), None
+        ids, sizes = (np.concatenate(parts) for parts in list(zip(*self.images, strict=True))[:2])
+        self._refuse_duplicates(ids, "image id")
+        sources = [source for _, _, part in self.images for source in part]
+        sources = [self.sources.get(i, s) for i, s in zip(ids.tolist(), sources, strict=True)]
+        order = np.argsort(ids, kind="stable")
+        known = np.array(sources)[order] if any(sources) else None
+        return ids[order], sizes[order], known
+
+    def _categories(self) -> tuple[IntArray, tuple[str, ...]]:
+        found = self.categories or [(c.id, c.name) for c in taxonomy.CATEGORIES]
+        self._refuse_duplicates(np.array([i for i, _ in found]), "category id")
+        if len({name for _, name in found}) < len(found):
+            raise ValueError(f"{self.path}: two categories have one name")
+        found = sorted(found)
+        return np.array([i for i, _ in found], dtype=np.int64), tuple(n for _, n in found)
+
+    def _columns(self) -> tuple[Any, ...]:
+        if not self.columns:
+            self.add_annotations([])
+        return tuple(np.concatenate(parts) for parts in zip(*self.columns, strict=True))
+
+    def _lookup(self, known: IntArray, asked: IntArray, key: str) -> IntArray:
+        place = find(known, asked)
+        for index in np.flatnonzero(place < 0):
+            raise Entries([], int(index), f"{self.path}, annotation").error(
+                0, f"unknown {key} {asked[index]}: the file's own list does not have it"
+            )
+        return place
+
+    def _refuse_duplicates(self, ids: IntArray, what: str) -> None:
+        values, counts = np.unique(ids, return_counts=True)
+        for value in values[counts > 1]:
+            raise ValueError(f"{self.path}: {what} {value} occurs more than once")
+
+    def _masks(self, image: IntArray, sizes: IntArray, order: IntArray) -> tuple[bytes, ...] | None:
+        if self.segmentations is None:
+            return None
+        masks = []
+        for index, segmentation in enumerate(self.segmentations):
+            height, width = sizes[image[index]].tolist()
+            try:
+                masks.append(to_rle(segmentation, height, width))
+            except ValueError as error:
+                entries = Entries([], index, f"{self.path}, annotation")
+                raise entries.error(0, str(error)) from error
+            self.segmentations[index] = None
+        return tuple(masks[i] for i in order)
+
+
+def _attributes(items: list[Any]) -> IntArray:
+    """(N, 4) levels in the order of ``ATTRIBUTES``, 0 for what is none."""
+    values = [[item.get(key) for key in ATTRIBUTES] for item in items]
+    known = [[v if type(v) is int else 0 for v in row] for row in values]
+    return np.array(known, dtype=np.int64).reshape(-1, len(ATTRIBUTES))
+
+
+def _light(segmentation: Any) -> Any:
+    """Polygons as arrays: Python's numbers take four times as much."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    arrays = [as_numbers(p) if isinstance(p, list) else None for p in segmentation]
+    return segmentation if any(a is None for a in arrays) else arrays
+
+
+def _refuse_foreign_labels(category_id: int, points: FloatArray) -> None:
+    """A labelled landmark outside the category's slice would count in pycocotools."""
+    if len(points) != taxonomy.NUM_LANDMARKS:
+        return
+    category = taxonomy.category(category_id)
+    labelled = points[:, 2] > 0
+    labelled[category.slice] = False
+    if labelled.any():
+        raise ValueError(
+            f"keypoints label channel {int(labelled.argmax())}, which is none of category "
+            f"{category_id}'s ({category.slice.start} to {category.slice.stop - 1})"
+        )

@@ -1,0 +1,186 @@
+"""A model's detections of an image, held compact, and what becomes of them.
+
+Shapes: ``R`` detections of an image, ``n`` landmarks of a detection's category.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as mask_utils
+
+from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.evaluation.coco.records import Detections, GroundTruth, LandmarkBuilder, ranked
+from match_rcnn.evaluation.coco.results import (
+    BOX_DIGITS,
+    LANDMARK_DIGITS,
+    box_entry,
+    landmark_areas,
+    landmark_entry,
+    mask_entry,
+    rounded,
+    wide_groups,
+    write_results,
+)
+
+#: Names of the result files by task.
+FILE_NAMES: Mapping[str, str] = {
+    "bbox": "bbox_results.json",
+    "segm": "segm_results.json",
+    "keypoints": "keypoints_results.json",
+}
+_PROBABILITY_DIGITS = 4
+_CHUNK = 256  # images at a time
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass
+class ImagePredictions:
+    """Detections of one image, best first.
+
+    Attributes:
+        size: height, width.
+        category_ids: (R,) 1 to 13.
+        boxes: (R, 4) x, y, width, height.
+        scores: (R,).
+        masks: R compressed run lengths, if masks are predicted.
+        landmarks: (n, 3) x, y, score each, pixels in the annotation files' convention; of the
+            first so many detections only.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    category_ids: IntArray
+    boxes: Float32Array
+    scores: Float32Array
+    masks: list[bytes] | None = None
+    landmarks: list[Float32Array] | None = None
+
+
+def write_predictions(folder: Path, task: str, predictions: Sequence[ImagePredictions]) -> Path:
+    """Write the task's official result file and return its path."""
+    entries = {"bbox": _box_entries, "segm": _mask_entries, "keypoints": _landmark_entries}[task]
+    path = folder / FILE_NAMES[task]
+    write_results(path, (entry for image in predictions for entry in entries(image)))
+    return path
+
+
+def _box_entries(image: ImagePredictions) -> Iterator[bytes]:
+    columns = (image.category_ids.tolist(), rounded(image.boxes, BOX_DIGITS), image.scores)
+    for category_id, box, score in zip(*columns, strict=True):
+        yield box_entry(image.image_id, category_id, box, score)
+
+
+def _mask_entries(image: ImagePredictions) -> Iterator[bytes]:
+    columns = (image.category_ids.tolist(), image.masks or [], image.scores)
+    for category_id, counts, score in zip(*columns, strict=True):
+        yield mask_entry(image.image_id, category_id, counts, image.size, score)
+
+
+def _landmark_entries(image: ImagePredictions) -> Iterator[bytes]:
+    columns = (image.category_ids.tolist(), image.landmarks or [], image.scores)
+    for category_id, points, score in zip(*columns, strict=False):
+        yield landmark_entry(image.image_id, category_id, _round_landmarks(points), score)
+
+
+def _round_landmarks(points: Float32Array) -> FloatArray:
+    xy, probability = points[:, :2], points[:, 2:]
+    return np.hstack([rounded(xy, LANDMARK_DIGITS), rounded(probability, _PROBABILITY_DIGITS)])
+
+
+def to_detections(
+    task: str, predictions: Sequence[ImagePredictions], ground_truth: GroundTruth, limit: int
+) -> Detections:
+    """The task's detections as the written file would give them.
+
+    Raises:
+        ValueError: an image that the ground truth does not have.
+    """
+    numbers = [_count(task, image) for image in predictions]
+    image_ids = np.repeat(np.array([p.image_id for p in predictions], dtype=np.int64), numbers)
+    image = ground_truth.image_index(image_ids)
+    if (image < 0).any():
+        raise ValueError(
+            f"predictions for image_id {image_ids[image < 0][0]}, which {ground_truth.name} lacks"
+        )
+    category_ids = _join([p.category_ids[:r] for p, r in zip(predictions, numbers, strict=True)])
+    category = ground_truth.category_index(category_ids.astype(np.int64))
+    if (category < 0).any():
+        raise ValueError(
+            f"predictions of category_id {category_ids[category < 0][0]}, which "
+            f"{ground_truth.name} lacks"
+        )
+    scores = _join([p.scores[:r] for p, r in zip(predictions, numbers, strict=True)])
+    shapes: dict[str, Any] = {
+        "bbox": _boxes,
+        "segm": _masks,
+        "keypoints": _landmarks,
+    }[task](predictions, ground_truth, image, category)
+    return ranked(image, category, scores.astype(np.float64), limit=limit, **shapes)
+
+
+def _count(task: str, image: ImagePredictions) -> int:
+    shapes = {"bbox": image.scores, "segm": image.masks, "keypoints": image.landmarks}[task]
+    return 0 if shapes is None else len(shapes)
+
+
+def _join(parts: list[Any], width: tuple[int, ...] = ()) -> npt.NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros((0, *width))
+
+
+def _boxes(
+    predictions: Sequence[ImagePredictions],
+    ground_truth: GroundTruth,
+    image: IntArray,
+    category: IntArray,
+) -> dict[str, Any]:
+    boxes = rounded(_join([p.boxes for p in predictions], (4,)), BOX_DIGITS)
+    return {"boxes": boxes, "areas": boxes[:, 2] * boxes[:, 3]}
+
+
+def _masks(
+    predictions: Sequence[ImagePredictions],
+    ground_truth: GroundTruth,
+    image: IntArray,
+    category: IntArray,
+) -> dict[str, Any]:
+    # They come from pycocotools' own encoder: nothing to check, as there is in a file.
+    areas = [
+        mask_utils.area([{"size": p.size, "counts": counts} for counts in p.masks])
+        for p in predictions
+        if p.masks
+    ]
+    masks = [counts for p in predictions for counts in p.masks or []]
+    return {"masks": masks, "areas": _join(areas).astype(np.float64)}
+
+
+def _landmarks(
+    predictions: Sequence[ImagePredictions],
+    ground_truth: GroundTruth,
+    image: IntArray,
+    category: IntArray,
+) -> dict[str, Any]:
+    groups = category * len(ground_truth.image_ids) + image
+    needed = np.isin(groups, ground_truth.groups)
+    wide = np.isin(groups, wide_groups(ground_truth))
+    builder = LandmarkBuilder(columns=2)
+    areas = []
+    category_ids = ground_truth.category_ids[category].tolist()
+    detections = zip(category_ids, needed.tolist(), wide.tolist(), strict=True)
+    for start in range(0, len(predictions), _CHUNK):
+        points = [own for p in predictions[start : start + _CHUNK] for own in p.landmarks or []]
+        if not points:
+            continue
+        numbers = np.array([len(own) for own in points])
+        joined = _round_landmarks(np.concatenate(points))
+        areas.append(landmark_areas(joined, numbers))
+        for own in np.split(joined, np.cumsum(numbers)[:-1]):
+            category_id, is_needed, is_wide = next(detections)
+            if is_needed:
+                builder.add(category_id, own, is_wide)
+            else:
+                builder.skip()
+    return {"landmarks": builder.build(), "areas": _join(areas)}

@@ -1,0 +1,70 @@
+"""Parts of a data set that are scored on their own (PAPER section 3; Tables 3, 5 and 7).
+
+The source of an image chooses images: the other images do not exist for the score.
+
+The level of an item (scale, occlusion, zoom-in, viewpoint) chooses items, and an item outside the
+subset is ignored, as COCO ignores an item outside an area range:
+
+- An item of another level, or of none, is not to be found: no miss.
+- A detection that takes it is neither a hit nor a false positive. A detection takes it only where
+  no item inside the subset is left that is similar enough.
+- Every other detection that takes nothing is a false positive in every subset. COCO's area ranges
+  leave out those whose own area is outside the range; but a detection has no level.
+
+The numbers are those of pycocotools with ``ignore`` set on the items outside. What follows from
+the last rule: one false positive in the background, or one more detection of an item, counts
+against all three levels of an attribute. So the levels of a data set can all have a lower AP than
+the whole, which they share the false positives of.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from match_rcnn.evaluation.coco.records import BoolArray, GroundTruth
+from match_rcnn.evaluation.coco.tasks import Scorer, Scores
+
+#: Names of the levels 1, 2 and 3 of each attribute.
+LEVELS: dict[str, tuple[str, str, str]] = {
+    "scale": ("small", "modest", "large"),
+    "occlusion": ("slight", "medium", "heavy"),
+    "zoom_in": ("none", "medium", "large"),
+    "viewpoint": ("not_worn", "frontal", "side_or_back"),
+}
+
+
+@dataclass(frozen=True)
+class Subset:
+    """What is inside.
+
+    Attributes:
+        name: such as ``"source-user"`` or ``"occlusion-heavy"``.
+        images: (I,) the images that count, ``None``: all.
+        ignored: (G,) items outside the subset, ``None``: none.
+    """
+
+    name: str
+    images: BoolArray | None = None
+    ignored: BoolArray | None = None
+
+
+def subsets(ground_truth: GroundTruth) -> list[Subset]:
+    """All subsets that the ground truth tells apart and that are not empty."""
+    found = []
+    if ground_truth.sources is not None:
+        for source in np.unique(ground_truth.sources[ground_truth.sources != ""]):
+            found.append(Subset(f"source-{source}", images=ground_truth.sources == source))
+    for attribute, names in LEVELS.items():
+        levels = ground_truth.attributes[attribute]
+        for level, name in enumerate(names, 1):
+            if (levels == level).any():
+                found.append(Subset(f"{attribute}-{name}", ignored=levels != level))
+    return found
+
+
+def score_subsets(scorer: Scorer) -> dict[str, Scores]:
+    """AP, AP50 and AP75 of every subset, by name."""
+    return {
+        subset.name: scorer.score(subset.ignored, subset.images, brief=True)
+        for subset in subsets(scorer.similarities.ground_truth)
+    }

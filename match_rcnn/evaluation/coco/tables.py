@@ -1,0 +1,89 @@
+"""Tables on the console.
+
+Metrics come flat, as the host's event storage names them: ``"bbox/AP50"``, ``"bbox/AP-skirt"``,
+``"bbox/AP50-occlusion-heavy"``; in percent, NaN where nothing could be measured.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from match_rcnn.evaluation.coco.subsets import LEVELS
+from match_rcnn.evaluation.coco.tasks import Scores
+from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS
+
+_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_NAN = float("nan")
+
+
+def flatten(results: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """An evaluator's results as flat metrics."""
+    return {f"{task}/{name}": v for task, values in results.items() for name, v in values.items()}
+
+
+def task_table(metrics: Mapping[str, float]) -> str:
+    """AP by threshold and by size, a row a task."""
+    rows: list[list[Any]] = [
+        [task, *(metrics.get(f"{task}/{c}", _NAN) for c in _COLUMNS)] for task in _tasks(metrics)
+    ]
+    return _table(rows, ["task", *_COLUMNS])
+
+
+def subset_table(metrics: Mapping[str, float], columns: Iterable[str] = ("AP", "AP50")) -> str:
+    """A row a subset (consumer and shop photos, levels of the four variations), the chosen
+    numbers of each task beside each other; empty without subsets."""
+    return _by_suffix(metrics, tuple(columns), subsets=True)
+
+
+def category_table(metrics: Mapping[str, float]) -> str:
+    """A row a category, the AP of each task beside each other."""
+    return _by_suffix(metrics, ("AP",), subsets=False)
+
+
+def retrieval_subset_table(metrics: Mapping[str, float]) -> str:
+    """Table 9: top-1 and top-20 accuracy, 0 to 1, by subset of the query items and for queries with
+    more than five matching gallery items; a row a kind of boxes (detected, the ground truth's)."""
+    suffixes = [f"{name}-{level}" for name, levels in LEVELS.items() for level in levels]
+    heads = [suffix.replace("-", "\n", 1).replace("_", " ") for suffix in suffixes]
+    rows: list[list[Any]] = []
+    for k in SUBSET_TOPS:
+        for task in (t for t in _tasks(metrics) if f"{t}/top{k}" in metrics):
+            names = [*(f"-{suffix}" for suffix in suffixes), "", f"-{MANY_NAME}"]
+            cells = [metrics.get(f"{task}/top{k}{name}", _NAN) / 100 for name in names]
+            rows.append([f"top-{k}", task, *cells])
+    return _table(rows, ["", "boxes", *heads, "overall", f"> {MANY_PARTNERS}\nright"], digits=3)
+
+
+def scores_table(scores: Scores) -> str:
+    """What ``tools/evaluate_results.py`` prints: COCO's numbers, then AP by category, 0 to 1."""
+    per_category = scores.per_category()
+    stats = _table([list(scores.stats.values())], list(scores.stats), digits=4)
+    rows: list[list[Any]] = [[name, *values.values()] for name, values in per_category.items()]
+    return f"{stats}\n\n{_table(rows, ['category', 'AP', 'AP50', 'AP75'], digits=4)}"
+
+
+def _by_suffix(metrics: Mapping[str, float], columns: tuple[str, ...], subsets: bool) -> str:
+    tasks = _tasks(metrics)
+    suffixed = [name.split("/", 1)[1].split("-", 1) for name in metrics if "-" in name]
+    # A subset has all of AP, AP50 and AP75; a category has AP.
+    in_subsets = {suffix for column, suffix in suffixed if column == "AP50"}
+    suffixes = _unique(suffix for _, suffix in suffixed if (suffix in in_subsets) == subsets)
+    rows: list[list[Any]] = [
+        [suffix, *(metrics.get(f"{t}/{c}-{suffix}", _NAN) for t in tasks for c in columns)]
+        for suffix in suffixes
+    ]
+    head = "subset" if subsets else "category"
+    return _table(rows, [head, *(f"{t} {c}" for t in tasks for c in columns)]) if rows else ""
+
+
+def _tasks(metrics: Iterable[str]) -> list[str]:
+    return _unique(name.split("/", 1)[0] for name in metrics)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _table(rows: list[list[Any]], headers: list[str], digits: int = 1) -> str:
+    return tabulate(rows, headers=headers, floatfmt=f".{digits}f")

@@ -1,0 +1,172 @@
+"""From embeddings or similarities to retrieval scores, for any model.
+
+Two doors: with boxes, by the official protocol (``Embedded`` items, :func:`search`, then
+``score_retrieval``); and without, by labels alone (:func:`score_embeddings`,
+:func:`score_similarities`), where an item is right when it has the query's label.
+
+Shapes: ``Q`` queries, ``G`` gallery items, ``d`` the embedding's length, ``T`` items retrieved of
+each query.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.retrieval.protocol import (
+    LIST_LENGTH,
+    RetrievalScores,
+    Retrieved,
+    first_places,
+)
+from match_rcnn.retrieval.scoring import ArrayLike, MatchScorer
+
+#: The label of an item that takes part in no pair.
+NO_PRODUCT = -1
+# Entries of a similarity matrix that are compared at once.
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Items found in photos.
+
+    Attributes:
+        image_ids, classes, scores: (N,); classes from 1.
+        boxes: (N, 4) x1, y1, x2, y2.
+        embeddings: (N, d).
+    """
+
+    image_ids: IntArray
+    boxes: FloatArray
+    classes: IntArray
+    scores: npt.NDArray[np.floating]
+    embeddings: npt.NDArray[np.floating]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, chosen: IntArray | BoolArray) -> "Embedded":
+        """Some of them."""
+        return Embedded(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def search(
+    queries: Embedded,
+    gallery: Embedded,
+    scorer: MatchScorer,
+    device: torch.device | str | None = None,
+) -> Retrieved:
+    """The 20 best gallery items of each query; fewer if there are not so many.
+
+    Args:
+        device: where to score; None: a GPU if there is one.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = torch.empty((len(queries), 0), dtype=torch.int64)
+    if len(queries) and len(gallery):
+        vectors = torch.from_numpy(queries.embeddings).to(device)
+        found = scorer.top_k(vectors, gallery.embeddings, LIST_LENGTH).indices.cpu()
+    indices = found.numpy()
+    return Retrieved(
+        image_ids=queries.image_ids,
+        boxes=queries.boxes,
+        classes=queries.classes,
+        scores=queries.scores.astype(np.float64),
+        gallery_image_ids=gallery.image_ids[indices],
+        gallery_boxes=gallery.boxes[indices],
+        lengths=np.full(len(queries), indices.shape[1]),
+    )
+
+
+def product_labels(pair_ids: IntArray, styles: IntArray) -> IntArray:
+    """One label for each (pair id, style), ``NO_PRODUCT`` for style 0: equal labels match."""
+    return np.where(styles > 0, pair_ids.astype(np.int64) * 2**20 + styles, NO_PRODUCT)
+
+
+def score_embeddings(
+    queries: ArrayLike,
+    gallery: ArrayLike,
+    query_labels: IntArray,
+    gallery_labels: IntArray,
+    scorer: MatchScorer | None = None,
+) -> RetrievalScores:
+    """Scores of embeddings (Q, d) and (G, d) by labels (Q,) and (G,).
+
+    Queries with the label ``NO_PRODUCT`` do not count.
+
+    Args:
+        scorer: None: the nearest by Euclidean distance is the most alike.
+
+    Raises:
+        ValueError: numbers of labels and embeddings differ.
+    """
+    query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
+    _check(len(queries), len(query_labels), "queries")
+    _check(len(gallery), len(gallery_labels), "gallery items")
+    scorer = scorer or MatchScorer.euclidean(queries.shape[1])
+    items = np.flatnonzero(query_labels != NO_PRODUCT)
+    indices = scorer.top_k(queries[items], gallery, LIST_LENGTH).indices.cpu().numpy()
+    right = gallery_labels[indices] == query_labels[items, None]
+    return _by_label(items, first_places(right), query_labels, gallery_labels)
+
+
+def score_similarities(
+    similarities: npt.NDArray[np.floating], query_labels: IntArray, gallery_labels: IntArray
+) -> RetrievalScores:
+    """Scores of a matrix (Q, G), more is more alike, equal ones by index, by labels.
+
+    Queries with the label ``NO_PRODUCT`` do not count. A place is found without sorting: it is the
+    number of items that come before the best right one.
+
+    Raises:
+        ValueError: numbers of labels and similarities differ, or NaN among the similarities.
+    """
+    query_labels, gallery_labels = np.asarray(query_labels), np.asarray(gallery_labels)
+    if similarities.ndim != 2:
+        raise ValueError(f"expected similarities (Q, G), got shape {similarities.shape}")
+    _check(similarities.shape[0], len(query_labels), "rows of similarities")
+    _check(similarities.shape[1], len(gallery_labels), "columns of similarities")
+    items = np.flatnonzero(query_labels != NO_PRODUCT)
+    step = max(1, _BLOCK // max(1, similarities.shape[1]))
+    places = [
+        _places(similarities[part], query_labels[part, None] == gallery_labels)
+        for part in (items[i : i + step] for i in range(0, len(items), step))
+    ]
+    joined = np.concatenate([np.zeros(0, dtype=np.int64), *places])
+    return _by_label(items, joined, query_labels, gallery_labels)
+
+
+def _places(similarities: npt.NDArray[np.floating], right: BoolArray) -> IntArray:
+    if np.isnan(similarities).any():
+        raise ValueError("the similarities hold NaN")
+    found = right.any(1)
+    places = np.full(len(right), -1, dtype=np.int64)
+    similarities, right = similarities[found], right[found]
+    if not found.any():
+        return places
+    best = np.where(right, similarities, -np.inf).max(1, keepdims=True)
+    first = (right & (similarities == best)).argmax(1)
+    before = np.arange(right.shape[1]) < first[:, None]
+    places[found] = ((similarities > best) | ((similarities == best) & before)).sum(1)
+    return places
+
+
+def _by_label(
+    items: IntArray, places: IntArray, query_labels: IntArray, gallery_labels: IntArray
+) -> RetrievalScores:
+    return RetrievalScores(
+        items=items,
+        places=places,
+        missed=np.zeros(len(items), dtype=bool),
+        in_seen_image=np.ones(len(items), dtype=bool),
+        without_partner=~np.isin(query_labels[items], gallery_labels),
+    )
+
+
+def _check(number: int, labels: int, what: str) -> None:
+    if number != labels:
+        raise ValueError(f"expected a label for each of {number} {what}, got {labels}")

@@ -1,0 +1,220 @@
+"""The project's own Table 8: feature variants x losses x seeds, on generated data.
+
+One detector is trained and shared. Every run starts from its weights and trains the match head
+alone; the detector, and so the features, stay as they are. That makes a run a fraction of the cost
+of joint training, and all runs work on the very same boxes. With ``joint`` every run trains all
+losses from the config's start instead.
+
+Steps are ``tools/train_net.py`` runs: one that is finished is passed over, an interrupted one goes
+on from its last checkpoint.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.evaluation.retrieval.baselines import BOXES, compare, comparison_table
+from match_rcnn.experiments.benchmarks.harness import machine
+from match_rcnn.experiments.demo import DATASET, last_metrics
+from match_rcnn.experiments.steps import Steps
+from match_rcnn.modeling.streams.match_head import VARIANTS
+from match_rcnn.modeling.streams.match_losses import LOSSES
+from match_rcnn.utils.files import atomic_write, write_json
+
+TOPS = (1, 5, 20)
+
+
+class Setting(NamedTuple):
+    """A row of the table."""
+
+    features: str
+    loss: str
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """What is run.
+
+    Attributes:
+        grid: all variants with all losses; otherwise all variants with ``loss`` and all losses
+            with ``features``.
+        seeds: of the match head's start and of the order of the data.
+        detector_iterations, iterations: of the shared detector and of each run; None keeps the
+            config's.
+        joint: no shared detector; every run trains everything.
+        opts: KEY VALUE overrides of every run.
+    """
+
+    grid: bool = False
+    features: str = "pose+class"
+    loss: str = "pair_ce"
+    seeds: tuple[int, ...] = (1, 2, 3)
+    detector_iterations: int | None = None
+    iterations: int | None = None
+    joint: bool = False
+    opts: tuple[str, ...] = field(default=())
+
+    def settings(self) -> list[Setting]:
+        """The rows, each once."""
+        if self.grid:
+            return [Setting(features, loss) for features in VARIANTS for loss in LOSSES]
+        by_features = [Setting(features, self.loss) for features in VARIANTS]
+        by_loss = [Setting(self.features, loss) for loss in LOSSES]
+        return list(dict.fromkeys([*by_features, *by_loss]))
+
+
+class Ablation:
+    """Runs a plan below ``output``."""
+
+    def __init__(self, output: Path, config: Path, plan: AblationPlan, datasets: Path) -> None:
+        self.output = output.resolve()
+        self.config = config.resolve()
+        self.plan = plan
+        self.steps = Steps("ablation", datasets)
+
+    def run(self) -> dict[str, Any]:
+        """Run what is missing; returns what ``ablation.json``, written after every run, holds."""
+        if not self.plan.joint:
+            self._train(self.output / "detector", self._detector_options())
+        summary: dict[str, Any] = {}
+        runs: list[dict[str, Any]] = []
+        # Seed by seed, so that an early look has every row.
+        for seed in self.plan.seeds:
+            for setting in self.plan.settings():
+                folder = self.folder(setting, seed)
+                self._train(folder, self._options(setting, seed))
+                metrics = last_metrics(folder / "metrics.json")
+                runs.append({**setting._asdict(), "seed": seed, "metrics": metrics})
+                summary = self._summary(runs)
+                write_json(self.output / "ablation.json", summary)
+        summary["baselines"] = self._baselines(folder)
+        write_json(self.output / "ablation.json", summary)
+        return summary
+
+    def folder(self, setting: Setting, seed: int) -> Path:
+        """The OUTPUT_DIR of a run."""
+        kind = "joint" if self.plan.joint else "head"
+        return self.output / kind / f"{setting.features}-{setting.loss}-{seed}"
+
+    def _detector_options(self) -> list[str]:
+        options = ["MODEL.MATCH_ON", "False", *self._iterations(self.plan.detector_iterations)]
+        return [*options, *self.plan.opts]
+
+    def _options(self, setting: Setting, seed: int) -> list[str]:
+        head = "MODEL.ROI_MATCH_HEAD"
+        options = ["MODEL.MATCH_ON", "True", "SEED", str(seed)]
+        options += [f"{head}.FEATURES", setting.features, f"{head}.LOSS", setting.loss]
+        options += self._iterations(self.plan.iterations)
+        if not self.plan.joint:
+            weights = self.output / "detector" / "model_final.pth"
+            options += ["MODEL.WEIGHTS", str(weights), f"{head}.TRAIN_ALONE", "True"]
+        return [*options, *self.plan.opts]
+
+    @staticmethod
+    def _iterations(number: int | None) -> list[str]:
+        return [] if number is None else ["SOLVER.MAX_ITER", str(number)]
+
+    def _train(self, folder: Path, options: Sequence[str]) -> None:
+        if _is_finished(folder):
+            print(f"{folder}: finished before", flush=True)
+            return
+        config = ("--config-file", str(self.config), "--resume", "OUTPUT_DIR", str(folder))
+        self.steps.tool("train_net", *config, *options)
+
+    def _baselines(self, run: Path) -> list[dict[str, Any]]:
+        """Chance and colour on the boxes of a run; the run itself is not among them."""
+        register_deepfashion2(self.steps.data.parent)
+        rows = compare(DATASET, run)
+        return [row for row in rows if row["ranked by"] != "match network"]
+
+    def _summary(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
+        detector = self.output / "detector" / "metrics.json"
+        return {
+            "config": self.config.name,
+            "plan": asdict(self.plan),
+            "detector": None if self.plan.joint else last_metrics(detector),
+            "runs": list(runs),
+            "machine": machine(),
+        }
+
+
+def _is_finished(folder: Path) -> bool:
+    """The last checkpoint is there and was evaluated."""
+    if not (folder / "model_final.pth").is_file():
+        return False
+    try:
+        last_metrics(folder / "metrics.json")
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and sample standard deviation: ``"31.4 ± 0.8"``, the mean alone of one value."""
+    known = list(values)
+    mean = f"{statistics.fmean(known):.1f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.1f}"
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The page ``docs/ablation.md``."""
+    plan = summary["plan"]
+    seeds = ", ".join(map(str, plan["seeds"]))
+    parts = [
+        "# Ablation: features and losses of the match network",
+        "Written by `tools/ablation.py --markdown`; measured on generated data "
+        "(`tools/make_synthetic_df2.py`), which says nothing about DeepFashion2 itself.",
+        _how(summary),
+        f"Top-k accuracy in percent, detected boxes (det.) and ground-truth boxes (gt.); mean ± "
+        f"standard deviation over the seeds {seeds}.",
+    ]
+    if plan["grid"]:
+        parts += ["## All variants with all losses", _table(summary, lambda _: True)]
+    else:
+        by_features = _table(summary, lambda run: run["loss"] == plan["loss"])
+        by_loss = _table(summary, lambda run: run["features"] == plan["features"])
+        parts += [f"## Features, loss `{plan['loss']}`", by_features]
+        parts += [f"## Losses, features `{plan['features']}`", by_loss]
+    if "baselines" in summary:
+        found = comparison_table(summary["baselines"])
+        parts += ["## Chance and colour on the same boxes", f"```\n{found}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _how(summary: dict[str, Any]) -> str:
+    plan = summary["plan"]
+    length = "as long as the config says" if plan["iterations"] is None else "{} iterations".format
+    iterations = length if isinstance(length, str) else length(plan["iterations"])
+    if plan["joint"]:
+        return f"Every run trains all losses of `{summary['config']}`, {iterations}."
+    boxes = summary["detector"].get("bbox/AP", float("nan"))
+    return (
+        f"One detector (`{summary['config']}` without the match network, box AP {boxes:.1f}) is "
+        f"shared by all runs. Each starts from its weights and trains the match head alone, "
+        f"{iterations}; the detector and the features do not move. So the rows compare what can "
+        f"be read from features that were learned for the other tasks, on the very same boxes; "
+        f"in joint training (`--joint`) matching shapes the features as well."
+    )
+
+
+def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) -> str:
+    names = [f"{task}/top{k}" for task in BOXES for k in TOPS] + ["bbox/AP"]
+    heads = [f"{short} top-{k}" for short in ("det.", "gt.") for k in TOPS] + ["box AP"]
+    lines = [["features", "loss", *heads, "runs"], ["---"] * (len(heads) + 3)]
+    rows: dict[Setting, list[dict[str, float]]] = {}
+    for run in summary["runs"]:
+        if chosen(run):
+            rows.setdefault(Setting(run["features"], run["loss"]), []).append(run["metrics"])
+    for setting, found in rows.items():
+        cells = [spread(m.get(name, float("nan")) for m in found) for name in names]
+        lines.append([setting.features, f"`{setting.loss}`", *cells, str(len(found))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_markdown(path: Path, summary: dict[str, Any]) -> None:
+    """Write :func:`markdown`, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(markdown(summary).encode())

@@ -1,0 +1,112 @@
+"""From an image, a folder or a data set to a folder of pictures; the work of visualize.py."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from match_rcnn.d2 import DatasetCatalog
+from match_rcnn.data.datasets import load_annotation_file, register_deepfashion2
+from match_rcnn.inference.predictor import MatchRCNNPredictor, read_photo
+from match_rcnn.inference.visualization import draw_garments
+from match_rcnn.structures import Garment, garments_from_dataset_dict
+from match_rcnn.utils.files import atomic_write
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+
+#: An image file and a way to its garments.
+Source = tuple[Path, Callable[[], Sequence[Garment]]]
+
+
+@dataclass
+class DrawingReport:
+    """What was drawn, and what could not be."""
+
+    output: Path
+    drawn: int = 0
+    garments: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.drawn} pictures with {self.garments} garments in {self.output}"]
+        if self.problems:
+            lines.append(f"{len(self.problems)} images left out:")
+            lines += [f"  {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+def prediction_source(
+    where: str, limit: int | None = None, *, predictor: MatchRCNNPredictor
+) -> list[Source]:
+    """What the predictor finds in an image, in the images of a folder, or in a data set."""
+    files = [Path(item["file_name"]) for item in _dataset(where)] or _image_files(Path(where))
+    return [(path, partial(predictor, path)) for path in _spread(files, limit)]
+
+
+def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
+    """The annotations of a registered data set, or of DeepFashion2 images on disk.
+
+    For an image file or folder the annotation files are looked for where DeepFashion2 has
+    them: ``SPLIT/annos/000001.json`` for ``SPLIT/image/000001.jpg``.
+    """
+    items = _dataset(where)
+    if items:
+        return [
+            (Path(item["file_name"]), partial(garments_from_dataset_dict, item))
+            for item in _spread(items, limit)
+        ]
+    files = _spread(_image_files(Path(where)), limit)
+    return [(path, partial(_annotated, path)) for path in files]
+
+
+def _annotated(image: Path) -> list[Garment]:
+    annotation = image.parent.parent / "annos" / f"{image.stem}.json"
+    if not annotation.is_file():
+        raise FileNotFoundError(f"{image} has no annotation file {annotation}")
+    return garments_from_dataset_dict(load_annotation_file(annotation, image))
+
+
+def _dataset(name: str) -> list[dict[str, Any]]:
+    register_deepfashion2()
+    return DatasetCatalog.get(name) if name in DatasetCatalog.list() else []
+
+
+def _image_files(where: Path) -> list[Path]:
+    if where.is_file():
+        return [where]
+    if where.is_dir():
+        found = sorted(p for p in where.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if found:
+            return found
+        raise FileNotFoundError(f"no images in {where} ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    raise FileNotFoundError(
+        f"{where} is no image, folder or data set; the data sets are "
+        f"{', '.join(n for n in DatasetCatalog.list() if n.startswith('deepfashion2'))}"
+    )
+
+
+def _spread(items: Sequence[Any], limit: int | None) -> Sequence[Any]:
+    if limit is None or limit >= len(items):
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def draw_sources(sources: Sequence[Source], output: Path) -> DrawingReport:
+    """Write one picture a source into ``output``; unreadable images are listed in the report."""
+    report = DrawingReport(output)
+    for path, find in tqdm(sources, desc="drawing", unit="image", disable=len(sources) < 2):
+        try:
+            image = read_photo(path)
+            garments = find()
+        except (ValueError, FileNotFoundError) as error:
+            report.problems.append(str(error))
+            continue
+        with atomic_write(output / f"{path.stem}.jpg") as file:
+            file.write(cv2.imencode(".jpg", draw_garments(image, garments))[1].tobytes())
+        report.drawn += 1
+        report.garments += len(garments)
+    return report

@@ -1,0 +1,108 @@
+"""One photo in, every garment out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import CfgNode, DefaultPredictor, Instances, detection_utils
+from match_rcnn.engine.switches import apply_switches
+from match_rcnn.structures import Garment, garments_from_instances
+
+Image = npt.NDArray[np.uint8]
+
+
+class MatchRCNNPredictor:
+    """Finds the garments of a photo.
+
+    Example::
+
+        predictor = MatchRCNNPredictor.from_files("configs/quickstart.yaml", "model_final.pth")
+        for garment in predictor("photo.jpg"):
+            print(garment.category.name, garment.score, garment.box)
+
+    Args:
+        cfg: a whole config; ``MODEL.WEIGHTS`` names the checkpoint.
+        score_threshold: garments below it are not returned; None keeps the config's.
+    """
+
+    def __init__(self, cfg: CfgNode, score_threshold: float | None = None) -> None:
+        cfg = cfg.clone()
+        cfg.defrost()
+        if score_threshold is not None:
+            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold
+        if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+            cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
+        cfg.freeze()
+        self.cfg = cfg
+        self._predictor = DefaultPredictor(cfg)
+        apply_switches(self._predictor.model, cfg)
+
+    @classmethod
+    def from_files(
+        cls,
+        config_file: str | Path,
+        weights: str | Path,
+        score_threshold: float | None = None,
+        opts: list[str] | None = None,
+    ) -> "MatchRCNNPredictor":
+        """A predictor from a config file and a checkpoint.
+
+        Raises:
+            FileNotFoundError: ``weights`` is a local path that does not exist.
+        """
+        cfg = get_match_rcnn_cfg()
+        cfg.merge_from_file(str(config_file))
+        cfg.merge_from_list(opts or [])
+        if "://" not in str(weights) and not Path(weights).is_file():
+            raise FileNotFoundError(f"no checkpoint at {weights}; train one or pass its path")
+        cfg.MODEL.WEIGHTS = str(weights)
+        return cls(cfg, score_threshold)
+
+    def __call__(self, photo: str | Path | Image) -> list[Garment]:
+        """The garments of a photo, most confident first.
+
+        Args:
+            photo: a file, or (H, W, 3) uint8 in BGR.
+
+        Raises:
+            ValueError: the array has another shape or type, or the file is not an image.
+        """
+        return garments_from_instances(self.instances(photo))
+
+    def instances(self, photo: str | Path | Image) -> Instances:
+        """The same as the host's ``Instances``, boxes in pixels of the photo."""
+        output: dict[str, Any] = self._predictor(self.read(photo))
+        return output["instances"]
+
+    @staticmethod
+    def read(photo: str | Path | Image) -> Image:
+        """A photo as (H, W, 3) uint8 in BGR, turned upright as its EXIF data say."""
+        if isinstance(photo, (str, Path)):
+            return read_photo(photo)
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+            raise ValueError(
+                f"expected an image of shape (H, W, 3) and type uint8, got {photo.shape} "
+                f"and {photo.dtype}"
+            )
+        return photo
+
+
+def read_photo(path: str | Path) -> Image:
+    """An image file as (H, W, 3) uint8 in BGR, upright.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a whole image; the message names it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no image at {path}")
+    try:
+        image: Image = detection_utils.read_image(str(path), format="BGR")
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} is not a readable image: {error}") from error
+    return np.ascontiguousarray(image)

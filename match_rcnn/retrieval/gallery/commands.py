@@ -1,0 +1,92 @@
+"""What ``tools/build_gallery.py`` and ``tools/search_gallery.py`` do with their arguments."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from match_rcnn.d2 import comm, setup_logger
+from match_rcnn.inference.predictor import read_photo
+from match_rcnn.retrieval.gallery.catalogue import default_image_root, read_catalogue
+from match_rcnn.retrieval.gallery.faiss import import_faiss
+from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.retrieval.gallery.indexing import build_gallery
+from match_rcnn.retrieval.gallery.items import parse_category
+from match_rcnn.retrieval.gallery.model import GalleryModel
+from match_rcnn.retrieval.gallery.query import draw_results, results_table, search_photo
+from match_rcnn.utils.files import atomic_write, write_json
+
+
+def build(args: argparse.Namespace) -> None:
+    """Index a catalogue; the main process prints the report."""
+    setup_logger(distributed_rank=comm.get_rank(), name="match_rcnn")
+    if args.index:
+        import_faiss()  # to say now, and not after hours, that it is not installed
+    if args.boxes == "annotated" and args.catalogue.is_dir():
+        raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
+    catalogue = read_catalogue(args.catalogue, args.image_root)
+    model = GalleryModel.from_files(args.config_file, args.weights, args.min_score, args.opts)
+    report = build_gallery(
+        args.output,
+        catalogue,
+        model,
+        boxes=args.boxes,
+        min_score=args.min_score,
+        notes=_notes(args),
+        progress=True,
+    )
+    if report is None:
+        return
+    print(report)
+    if args.index and report.items:
+        info = Gallery.open(args.output).build_index(args.index, target_recall=args.target_recall)
+        print(f"index: {json.dumps(info)}")
+
+
+def _notes(args: argparse.Namespace) -> dict[str, Any]:
+    """What a search needs to find model and photos again."""
+    return {
+        "catalogue": str(args.catalogue.resolve()),
+        "image_root": str((args.image_root or default_image_root(args.catalogue)).resolve()),
+        "config_file": str(args.config_file.resolve()),
+        "weights": args.weights if "://" in args.weights else str(Path(args.weights).resolve()),
+        "opts": args.opts,
+    }
+
+
+def search(args: argparse.Namespace) -> None:
+    """Search by a photo; prints the table, writes ``PHOTO.jpg`` and ``PHOTO.json``."""
+    if args.top < 1:
+        raise ValueError(f"--top must be at least 1, got {args.top}")
+    category = parse_category(args.category) if args.category else None
+    notes = Gallery.open(args.index).notes
+    photo = read_photo(args.query)
+    model = _model(args, notes)
+    gallery = Gallery.open(args.index, model.fingerprint)
+    results = search_photo(
+        gallery,
+        model,
+        photo,
+        top=args.top,
+        category=category,
+        same_category=args.same_category,
+        method=args.method,
+    )
+    print(results_table(results))
+    root = args.image_root or Path(notes.get("image_root", "."))
+    picture = args.output / f"{args.query.stem}.jpg"
+    with atomic_write(picture) as file:
+        file.write(cv2.imencode(".jpg", draw_results(photo, results, root))[1].tobytes())
+    write_json(picture.with_suffix(".json"), [result.to_json() for result in results])
+    print(f"picture: {picture}")
+
+
+def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GalleryModel:
+    config_file = args.config_file or notes.get("config_file")
+    weights = args.weights or notes.get("weights")
+    if not config_file or not weights:
+        raise ValueError(f"{args.index} does not say its model; pass --config-file and --weights")
+    opts = args.opts or notes.get("opts")
+    return GalleryModel.from_files(config_file, weights, args.min_score, opts)

@@ -1,0 +1,144 @@
+"""A photo against a gallery: results of each garment, as a table and as a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tabulate import tabulate
+
+from match_rcnn.inference.predictor import read_photo
+from match_rcnn.inference.visualization import PALETTE, draw_garments
+from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
+from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
+from match_rcnn.retrieval.gallery.model import GarmentModel
+from match_rcnn.retrieval.gallery.reader import GalleryReader
+from match_rcnn.structures import Garment
+
+Image = npt.NDArray[np.uint8]
+
+_CELLS_A_LINE = 10
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """A garment of the photo and what the gallery has like it, best first."""
+
+    garment: Garment
+    hits: list[Hit]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without the embedding."""
+        garment = self.garment.to_dict()
+        del garment["embedding"]
+        hits = [
+            {
+                "id": hit.item.id,
+                "score": hit.score,
+                "probability": hit.probability,
+                "category": hit.item.category.name if hit.item.category else None,
+                "image": hit.item.image,
+                "box": hit.item.box,
+                "fields": hit.item.fields,
+            }
+            for hit in self.hits
+        ]
+        return {"garment": garment, "hits": hits}
+
+
+def search_photo(
+    gallery: GalleryReader,
+    model: GarmentModel,
+    photo: Image,
+    *,
+    top: int = 20,
+    category: CategoryFilter = None,
+    same_category: bool = False,
+    method: str = "auto",
+) -> list[QueryResult]:
+    """The ``top`` items for each garment of a photo.
+
+    Args:
+        photo: (H, W, 3) in BGR.
+        category: only items of it, see :meth:`Gallery.search`.
+        same_category: only items of the garment's own category.
+    """
+    results = []
+    for garment in model(photo):
+        assert garment.embedding is not None, "a gallery's model gives embeddings"
+        wanted = garment.category if same_category else category
+        (hits,) = gallery.search(garment.embedding, top, category=wanted, method=method)
+        results.append(QueryResult(garment, hits))
+    return results
+
+
+def results_table(results: Sequence[QueryResult]) -> str:
+    """The console's view: a table a garment."""
+    parts = []
+    for number, result in enumerate(results, 1):
+        garment = result.garment
+        score = "" if garment.score is None else f", score {garment.score:.2f}"
+        box = " ".join(f"{v:.0f}" for v in garment.box)
+        parts.append(f"garment {number}: {garment.category.name}{score}, box {box}")
+        rows = [_row(rank, hit) for rank, hit in enumerate(result.hits, 1)]
+        parts.append(tabulate(rows, headers="keys", floatfmt=".4g") if rows else "nothing found")
+    return "\n".join(parts) or "no garment found in the photo"
+
+
+def _row(rank: int, hit: Hit) -> dict[str, str | int | float | None]:
+    item = hit.item
+    return {
+        "rank": rank,
+        "match score": hit.score,
+        "probability": hit.probability,
+        "id": item.id,
+        "category": item.category.name if item.category else None,
+        "box": " ".join(f"{v:.0f}" for v in item.box) if item.box else None,
+    }
+
+
+def draw_results(photo: Image, results: Sequence[QueryResult], image_root: Path) -> Image:
+    """A picture: of each garment the photo with it marked, then its results from left to right.
+
+    Args:
+        image_root: the folder that the items' images are below; one that is not there is drawn as
+            an empty cell.
+    """
+    lines = [line for result in results for line in _lines(photo, result, image_root)]
+    return np.concatenate(lines or [labelled_cell(photo, ["no garment found"])])
+
+
+def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
+    marked = draw_garments(photo, [result.garment])
+    query = labelled_cell(
+        marked, ["query", result.garment.category.name], PALETTE[result.garment.category.id - 1]
+    )
+    cells = []
+    for rank, hit in enumerate(result.hits, 1):
+        kind = hit.item.category
+        caption = [f"{rank}  p {hit.probability:.3f}", kind.name if kind else ""]
+        cells.append(
+            labelled_cell(
+                _crop(hit.item, image_root), caption, PALETTE[kind.id - 1] if kind else None
+            )
+        )
+    empty = np.full_like(query, BACKGROUND)
+    lines = []
+    for start in range(0, max(1, len(cells)), _CELLS_A_LINE):
+        shown = cells[start : start + _CELLS_A_LINE]
+        padding = [empty] * (_CELLS_A_LINE - len(shown))
+        lines.append(np.concatenate([query if not start else empty, *shown, *padding], axis=1))
+    return lines
+
+
+def _crop(item: GalleryItem, image_root: Path) -> Image | None:
+    """The item's part of its photo; None where that cannot be read."""
+    try:
+        image = read_photo(image_root / item.image) if item.image else None
+    except (ValueError, OSError):
+        return None
+    if image is None or item.box is None:
+        return image
+    return cut_box(image, item.box)

@@ -1,0 +1,183 @@
+import pytest
+import torch
+
+from match_rcnn.d2 import Boxes, EventStorage, Instances, Keypoints, ShapeSpec
+from match_rcnn.modeling.streams.match_head import VARIANTS, SiameseMatchHead, streams_of
+from match_rcnn.modeling.streams.match_losses import LOSSES, pair_ce
+from match_rcnn.modeling.streams.match_rois import select_match_rois
+
+SHAPES = {
+    "class": ShapeSpec(channels=12),
+    "pose": ShapeSpec(channels=6),
+    "mask": ShapeSpec(channels=5),
+    "pyramid": ShapeSpec(channels=7),
+}
+USER, SHOP = 0, 1
+
+
+def make_head(variant="pose+class", **settings):
+    torch.manual_seed(0)
+    shapes = {stream: SHAPES[stream] for stream in streams_of(variant)}
+    return SiameseMatchHead(shapes, conv_dims=(8, 8, 8, 16), embedding_dim=4, **settings)
+
+
+def make_features(variant, count):
+    torch.manual_seed(1)
+    made = {
+        "class": torch.randn(count, 12, requires_grad=True),
+        "pose": torch.randn(count, 6, 14, 14, requires_grad=True),
+        "mask": torch.randn(count, 5, 14, 14, requires_grad=True),
+        "pyramid": torch.randn(count, 7, 14, 14, requires_grad=True),
+    }
+    return {stream: made[stream] for stream in streams_of(variant)}
+
+
+def image_of(source, *products):
+    image = Instances((50, 50))
+    image.gt_sources = torch.full((len(products),), source)
+    image.gt_pair_ids = torch.tensor([p for p, _ in products], dtype=torch.int64)
+    image.gt_styles = torch.tensor([s for _, s in products], dtype=torch.int64)
+    return image
+
+
+PAIR = [image_of(USER, (7, 1), (7, 2)), image_of(SHOP, (7, 1)), image_of(SHOP, (8, 1))]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_variant_and_loss_trains_all_parameters(variant, loss):
+    # No distance on the unit sphere reaches this margin, so that no term vanishes.
+    head = make_head(variant, loss=loss, margin=5.0)
+    features = make_features(variant, 4)
+    with EventStorage() as storage:
+        losses = head(features, PAIR)
+        assert storage.latest()["match/num_pairs"][0] == 4
+        assert storage.latest()["match/num_positive_pairs"][0] == 1
+    losses["loss_match"].backward()
+    assert losses["loss_match"] > 0
+    assert all(p.grad is not None for p in head.parameters())
+    assert all(f.grad.abs().sum() > 0 for f in features.values())
+
+
+def test_the_paper_s_loss_pairs_users_with_shops_and_labels_by_product():
+    head = make_head()
+    features = make_features("pose+class", 4)
+    with EventStorage():
+        loss = head(features, PAIR)["loss_match"]
+    embeddings = head.embed(features)  # batch norm takes the same batch again
+    logits = head.classifier(embeddings[:2], embeddings[2:])
+    positive = torch.tensor([[True, False], [False, False]])
+    assert torch.allclose(loss, pair_ce(logits, positive))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "images",
+    [[], [image_of(USER)], [image_of(USER, (1, 1))], [image_of(USER, (1, 1), (1, 2))]],
+    ids=["no image", "no roi", "one roi", "no shop"],
+)
+def test_a_batch_without_pairs_is_zero_with_gradients(loss, images):
+    head = make_head(loss=loss)
+    features = make_features("pose+class", sum(len(i) for i in images))
+    with EventStorage():
+        value = head(features, images)["loss_match"]
+    value.backward()
+    assert value.item() == 0
+    assert all(p.grad is not None for p in head.parameters())
+    assert all(f.grad is not None for f in features.values())
+
+
+def test_class_features_join_as_a_concatenated_constant_map_would():
+    head = make_head().eval()
+    features = make_features("pose+class", 3)
+    first = head.convs[0]
+    joined = torch.nn.Conv2d(6 + 12, 8, 3, padding=1)
+    with torch.no_grad():
+        joined.weight.zero_()
+        joined.weight[:, :6] = first.weight
+        joined.weight[:, 6:, 1, 1] = head.join.weight
+        joined.bias.copy_(first.bias + head.join.bias)
+        x = torch.cat(
+            [features["pose"], features["class"][..., None, None].expand(3, 12, 14, 14)], dim=1
+        )
+        x = joined(x).relu()
+        for conv in list(head.convs)[1:]:
+            x = conv(x).relu()
+        expected = head.norm(head.fc(x.mean((2, 3)).relu()))
+        assert torch.allclose(head.embed(features), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_inference_gives_embeddings_whose_score_is_the_model_s(loss):
+    head = make_head(loss=loss).eval()
+    images = [Instances((50, 50), scores=torch.zeros(n)) for n in (2, 0, 3)]
+    with torch.no_grad():
+        found = head(make_features("pose+class", 5), images)
+        assert [tuple(image.embedding.shape) for image in found] == [(2, 4), (0, 4), (3, 4)]
+        q, g = found[0].embedding, found[2].embedding
+        weight, bias = head.score_weights()
+        score = ((q[:, None] - g[None]) ** 2 * weight).sum(-1) + bias
+        if loss == "pair_ce":
+            logits = head.classifier(q, g)
+            assert torch.allclose(score, logits[..., 1] - logits[..., 0], atol=1e-6)
+        else:
+            assert torch.allclose(q.norm(dim=1), torch.ones(2))
+            assert torch.allclose(score, 2 * (q @ g.t()) - 2, atol=1e-5)
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"pyramid, pyramid\+class; got 'colour'"):
+        streams_of("colour")
+    with pytest.raises(ValueError, match="pair_ce, triplet, contrastive, info_nce; got 'l2'"):
+        make_head(loss="l2")
+
+
+def proposals_of(*rows):
+    """(box, gt box, class, has a partner, a landmark at) -> labelled proposals."""
+    image = Instances((100, 100))
+    boxes, targets, classes, partners, points = zip(*rows, strict=True)
+    image.proposal_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
+    image.gt_boxes = Boxes(torch.tensor(targets, dtype=torch.float32))
+    image.gt_classes = torch.tensor(classes)
+    image.gt_has_partner = torch.tensor(partners)
+    image.gt_keypoints = Keypoints(
+        torch.tensor([[[x, y, 2.0]] for x, y in points], dtype=torch.float32)
+    )
+    image.number = torch.arange(len(rows))
+    return image
+
+
+ROWS = [
+    ((0, 0, 10, 10), (0, 0, 10, 10), 3, True, (5, 5)),  # 0 the item's own box
+    ((0, 0, 10, 7.2), (0, 0, 10, 10), 3, True, (5, 5)),  # 1 IoU .72
+    ((0, 0, 10, 7.0), (0, 0, 10, 10), 3, True, (5, 5)),  # 2 IoU .70 is not more than .7
+    ((0, 0, 10, 10), (0, 0, 10, 10), 3, False, (5, 5)),  # 3 no partner
+    ((0, 0, 10, 10), (0, 0, 10, 10), 13, True, (5, 5)),  # 4 labelled background
+    ((0, 0, 10, 10), (0, 0, 10, 10), 3, True, (50, 50)),  # 5 no landmark inside
+]
+
+
+@pytest.mark.parametrize(("with_landmarks", "expected"), [(False, [0, 1, 5]), (True, [0, 1])])
+def test_rois_are_those_of_items_of_interest(with_landmarks, expected):
+    (kept,) = select_match_rois(
+        [proposals_of(*ROWS)],
+        num_classes=13,
+        iou_threshold=0.7,
+        rois_per_image=8,
+        with_landmarks=with_landmarks,
+    )
+    assert kept.number.tolist() == expected
+
+
+def test_at_most_so_many_rois_an_image_and_images_without_ground_truth_pass():
+    empty = Instances((100, 100))
+    empty.proposal_boxes = Boxes(torch.zeros(3, 4))
+    kept = select_match_rois(
+        [proposals_of(*ROWS[:2] * 10), empty],
+        num_classes=13,
+        iou_threshold=0.7,
+        rois_per_image=8,
+        with_landmarks=True,
+    )
+    assert [len(image) for image in kept] == [8, 0]
+    assert len(set(kept[0].number.tolist())) == 8
