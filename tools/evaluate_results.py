@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from match_rcnn.evaluation.coco.tables import scores_table
-from match_rcnn.evaluation.coco.tasks import TASKS, evaluate_files, to_json
+from match_rcnn.evaluation.coco.scoring import TASKS, evaluate_files, to_json
 from match_rcnn.evaluation.retrieval.files import evaluate_retrieval_files
 from match_rcnn.evaluation.retrieval.protocol import retrieval_table
 from match_rcnn.evaluation.submission import check_results, images_of_file, images_of_folder
+from match_rcnn.evaluation.tables import scores_table
 from match_rcnn.utils.files import write_json
 
 

@@ -1,241 +1,74 @@
-"""The host's evaluator for DeepFashion2: box, mask and landmark AP, and official result files.
+"""The evaluators that a config and its model ask for."""
 
-Shapes: ``R`` detections of an image, ``n`` landmarks of a category, ``L = 39`` or 294 landmark
-rows of a model's output.
-"""
-
-import itertools
-import logging
-from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as mask_utils
+import torch
 
-from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
-from match_rcnn.data import taxonomy
-from match_rcnn.data.taxonomy import IntArray
-from match_rcnn.evaluation.coco import tables
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.predictions import (
-    Float32Array,
-    ImagePredictions,
-    to_detections,
-    write_predictions,
-)
-from match_rcnn.evaluation.coco.records import GroundTruth
-from match_rcnn.evaluation.coco.tasks import TASKS, Scores
-from match_rcnn.evaluation.coco.views import View, score_views, truths
-from match_rcnn.utils.files import write_json
-
-logger = logging.getLogger(__name__)
-
-#: Beside the result files: where ground truth (``json_file``) and photos (``image_root``) lie.
-DATA_FILE_NAME = "data.json"
-
-_FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
+from match_rcnn.d2 import CfgNode, DatasetEvaluator, DatasetEvaluators, Instances
+from match_rcnn.evaluation.coco.evaluator import DeepFashion2Evaluator
+from match_rcnn.evaluation.pictures import PredictionPictures
+from match_rcnn.evaluation.retrieval.evaluator import RetrievalEvaluator
+from match_rcnn.retrieval.scoring import MatchScorer
 
 
-class DeepFashion2Evaluator(DatasetEvaluator):
-    """Scores a model's ``Instances`` as the official evaluator scores result files.
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None = None
+) -> DatasetEvaluator:
+    """Box AP, mask and landmark AP where the config has the streams, and retrieval where it has the
+    match network; pictures if it asks for them. Files go to
+    ``OUTPUT_DIR/inference/<dataset_name>``.
 
-    The metrics are percentages by task: ``bbox``, ``segm``, ``keypoints_visible`` and
-    ``keypoints`` (visible and occluded), each with ``AP``, ``AP50``, ``AP75``, ``AP{s,m,l}``, with
-    ``AP-<category>``, and with ``{AP,AP50,AP75}-<subset>`` for the subsets that the ground truth
-    tells apart (``source-user``, ``occlusion-heavy``, ...; see ``subsets``). NaN: no such item.
+    Args:
+        model: whose match network scores pairs; None: no retrieval.
+    """
+    folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    parts: list[DatasetEvaluator] = [DeepFashion2Evaluator.from_cfg(cfg, dataset_name)]
+    if model is not None and cfg.MODEL.MATCH_ON:
+        embedder = BoxEmbedder(model)
+        retrieval = RetrievalEvaluator(
+            dataset_name,
+            embedder.scorer,
+            output_dir=folder,
+            max_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
+            min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
+            embed_boxes=embedder,
+        )
+        parts.append(retrieval)
+    if cfg.TEST.VISUALIZE_IMAGES:
+        parts.append(PredictionPictures(cfg.TEST.VISUALIZE_IMAGES, folder / "pictures"))
+    return DatasetEvaluators(parts) if len(parts) > 1 else parts[0]
 
-    Memory: 20 bytes a detection, 12 a landmark, and the masks' run lengths.
+
+class BoxEmbedder:
+    """A model's match network on given boxes, as :class:`RetrievalEvaluator` asks for it.
+
+    Args:
+        model: the host's ``GeneralizedRCNN`` with ``MatchRCNNROIHeads``, or that in a
+            ``DistributedDataParallel``.
     """
 
-    def __init__(
-        self,
-        dataset_name: str,
-        tasks: Sequence[str] = ("bbox", "segm", "keypoints"),
-        distributed: bool = True,
-        output_dir: str | Path | None = None,
-        *,
-        max_detections: int = 100,
-        max_landmark_detections: int = 20,
-        by_subset: bool = True,
-    ) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model: Any = getattr(model, "module", model)
+
+    def scorer(self) -> MatchScorer:
+        """The pair score with the present weights."""
+        weight, bias = self.model.roi_heads.match_head.score_weights()
+        return MatchScorer(weight.detach().float().cpu(), float(bias))
+
+    @torch.no_grad()
+    def __call__(self, batch: list[dict[str, Any]], boxes: list[Instances]) -> list[Instances]:
         """
         Args:
-            dataset_name: its metadata names the ground truth as ``json_file`` (COCO form, dense
-                or compact). Without one, or without annotations in it, files are all there is.
-            tasks: of ``bbox``, ``segm``, ``keypoints``.
-            distributed: gather the detections of all processes; else each scores its own.
-            output_dir: where ``{bbox,segm,keypoints}_results.json`` are written, and in
-                ``data.json`` where the data set lies; None: nowhere.
-            max_detections: of an image that count, the best ones.
-            max_landmark_detections: of an image whose landmarks count (official: 20).
-            by_subset: score the subsets too.
+            batch: inputs as the model takes them.
+            boxes: for each, ``Instances`` of the network's image size with ``pred_boxes`` and
+                ``pred_classes``.
 
-        Raises:
-            ValueError: an unknown task.
+        Returns:
+            The instances with ``embedding``, on the model's device.
         """
-        unknown = set(tasks) - TASKS.keys()
-        if unknown:
-            raise ValueError(f"tasks must be of {', '.join(TASKS)}; got {', '.join(unknown)}")
-        self._metadata = MetadataCatalog.get(dataset_name)
-        self._tasks = [task for task in TASKS if task in tasks]
-        self._distributed = distributed
-        self._output_dir = None if output_dir is None else Path(output_dir)
-        self._max_detections = max_detections
-        self._max_landmark_detections = max_landmark_detections
-        self._by_subset = by_subset
-        self._category_ids = category_ids(self._metadata)
-        self._predictions: list[ImagePredictions] = []
-        self._ground_truth: GroundTruth | None = None
-
-    @classmethod
-    def from_cfg(cls, cfg: CfgNode, dataset_name: str) -> "DeepFashion2Evaluator":
-        """Box AP, and mask and landmark AP where the config has the streams; files go to
-        ``OUTPUT_DIR/inference/<dataset_name>``."""
-        streams = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
-        return cls(
-            dataset_name,
-            [task for task, on in streams.items() if on],
-            output_dir=Path(cfg.OUTPUT_DIR) / "inference" / dataset_name,
-            max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
-            max_landmark_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
+        given = [image.to(self.model.device) for image in boxes]
+        found: list[Instances] = self.model.inference(
+            batch, detected_instances=given, do_postprocess=False
         )
-
-    def reset(self) -> None:
-        self._predictions = []
-
-    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Take a batch. Args: inputs: dataset dicts; outputs: ``{"instances": Instances}`` each,
-        in the original image's pixels."""
-        for image, output in zip(inputs, outputs, strict=True):
-            self._predictions.append(self._compact(image["image_id"], output["instances"]))
-
-    def _compact(self, image_id: int, instances: Instances) -> ImagePredictions:
-        best = (-instances.scores).argsort(stable=True)[: self._max_detections]
-        instances = instances[best].to("cpu")
-        for task in self._tasks:
-            if not instances.has(_FIELDS[task]) and len(instances):
-                raise ValueError(
-                    f"task {task!r} needs {_FIELDS[task]}, which the model's output lacks; "
-                    f"leave the task out, or turn the model's stream on"
-                )
-        boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
-        prediction = ImagePredictions(
-            image_id,
-            instances.image_size,
-            self._category_ids[instances.pred_classes.numpy()],
-            np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]),
-            instances.scores.numpy().astype(np.float32),
-        )
-        if "segm" in self._tasks:
-            prediction.masks = _encode(instances)
-        if "keypoints" in self._tasks:
-            prediction.landmarks = _own_landmarks(
-                instances[: self._max_landmark_detections], prediction.category_ids
-            )
-        return prediction
-
-    def evaluate(self) -> "OrderedDict[str, dict[str, float]]":
-        """Write the result files and score them, on the main process; ``{}`` elsewhere and for a
-        data set without annotations."""
-        predictions = self._gather()
-        results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        if predictions is None:
-            return results
-        if self._output_dir is not None:
-            self._write(self._output_dir, predictions)
-        truth = self._read_ground_truth()
-        if truth is None:
-            logger.info("no annotations: nothing is scored")
-            return results
-        for task in self._tasks:
-            first = next(iter(truths(task, truth).values()))
-            found = to_detections(task, predictions, first, TASKS[task].limits[-1])
-            for name, view in score_views(task, truth, found, self._by_subset).items():
-                results[name] = self._metrics(view, truth)
-        _log_tables(results)
-        return results
-
-    def _write(self, folder: Path, predictions: list[ImagePredictions]) -> None:
-        for task in self._tasks:
-            path = write_predictions(folder, task, predictions)
-            logger.info("results written to %s", path)
-        # For tools/report.py, which may be started with other settings.
-        where = {key: self._metadata.get(key) for key in ("json_file", "image_root")}
-        known = {key: str(Path(path).absolute()) for key, path in where.items() if path}
-        write_json(folder / DATA_FILE_NAME, known)
-
-    def _gather(self) -> list[ImagePredictions] | None:
-        if not self._distributed:
-            return self._predictions
-        comm.synchronize()
-        gathered = comm.gather(self._predictions, dst=0)
-        return list(itertools.chain(*gathered)) if comm.is_main_process() else None
-
-    def _read_ground_truth(self) -> GroundTruth | None:
-        json_file = self._metadata.get("json_file")
-        if self._ground_truth is None and json_file is not None:
-            self._ground_truth = read_ground_truth(json_file, self._tasks)
-        return self._ground_truth
-
-    def _metrics(self, view: View, ground_truth: GroundTruth) -> dict[str, float]:
-        metrics = {k: _percent(v) for k, v in view.whole.stats.items() if k.startswith("AP")}
-        metrics |= self._per_category(view.whole, ground_truth)
-        for name, part in view.subsets.items():
-            metrics |= {f"{k}-{name}": _percent(v) for k, v in part.stats.items()}
-        return metrics
-
-    def _per_category(self, scores: Scores, ground_truth: GroundTruth) -> dict[str, float]:
-        names = dict(zip(scores.category_names, ground_truth.category_ids.tolist(), strict=True))
-        known = self._metadata.get("thing_classes") or []
-        places = {int(i): place for place, i in enumerate(self._category_ids)}
-        metrics = {}
-        for name, values in scores.per_category().items():
-            place = places.get(names[name], len(known))
-            shown = known[place] if place < len(known) else name
-            metrics[f"AP-{shown}"] = _percent(values["AP"])
-        return metrics
-
-
-def category_ids(metadata: Any) -> IntArray:
-    """(classes,) the category id of each of a model's classes, from a data set's metadata, which
-    may name them as ``thing_dataset_id_to_contiguous_id``."""
-    places = metadata.get("thing_dataset_id_to_contiguous_id")
-    places = places or {c.id: c.id - 1 for c in taxonomy.CATEGORIES}
-    return np.array(sorted(places, key=places.__getitem__), dtype=np.int64)
-
-
-def _encode(instances: Instances) -> list[bytes]:
-    """Run lengths of (R, H, W) masks."""
-    if not instances.has("pred_masks"):
-        return []
-    masks = instances.pred_masks
-    masks = getattr(masks, "tensor", masks).numpy().astype(np.uint8)
-    return [mask_utils.encode(np.asfortranarray(mask))["counts"] for mask in masks]
-
-
-def _own_landmarks(instances: Instances, category_ids: Any) -> list[Float32Array]:
-    """(n, 3) of each detection from (R, L, 3), without the half pixel that the loader added."""
-    if not instances.has("pred_keypoints"):
-        return []
-    found = []
-    points = instances.pred_keypoints.numpy().astype(np.float32)
-    for own, category_id in zip(points, category_ids, strict=False):
-        category = taxonomy.category(category_id)
-        dense = len(own) == taxonomy.NUM_LANDMARKS
-        own = own[category.slice if dense else slice(category.num_landmarks)].copy()
-        own[:, :2] -= 0.5
-        found.append(own)
-    return found
-
-
-def _percent(value: float) -> float:
-    return 100 * value if value >= 0 else float("nan")
-
-
-def _log_tables(results: "OrderedDict[str, dict[str, float]]") -> None:
-    metrics = tables.flatten(results)
-    parts = [tables.task_table(metrics), tables.category_table(metrics)]
-    by_subset = tables.subset_table(metrics)
-    logger.info("AP in percent\n%s", "\n\n".join(parts + [by_subset] * bool(by_subset)))
+        return found

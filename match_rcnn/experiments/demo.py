@@ -14,9 +14,9 @@ from typing import Any
 from tabulate import tabulate
 
 from match_rcnn.d2 import HOST
-from match_rcnn.evaluation.coco.tables import retrieval_subset_table, subset_table
 from match_rcnn.evaluation.retrieval.baselines import comparison_table
 from match_rcnn.evaluation.retrieval.evaluator import FILE_NAMES
+from match_rcnn.evaluation.tables import retrieval_subset_table, subset_table
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.steps import Steps
 from match_rcnn.inference.precision import bfloat16_is_fast

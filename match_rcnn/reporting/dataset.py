@@ -13,11 +13,9 @@ import numpy.typing as npt
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, FloatArray, IntArray
-from match_rcnn.evaluation.coco.columns import Entries
-from match_rcnn.evaluation.coco.joins import find
-from match_rcnn.evaluation.coco.records import parse_keypoints
+from match_rcnn.evaluation.coco.arrays import find, parse_keypoints
 from match_rcnn.utils.files import read_json
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.utils.json_stream import Entries, stream_arrays
 
 #: Beyond these an item is medium, and large, in COCO's words: square pixels.
 COCO_SIZES = (32.0**2, 96.0**2)

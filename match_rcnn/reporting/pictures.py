@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from match_rcnn.data.folders import IMAGE_SUFFIXES
 from match_rcnn.data.taxonomy import FloatArray, category
-from match_rcnn.evaluation.coco.records import Detections, GroundTruth, Landmarks
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, Landmarks
 from match_rcnn.inference.predictor import read_photo
 from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.reporting.runs import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.retrieval.files import (
     RetrievalTruth,
     query_subsets,

@@ -16,13 +16,12 @@ import yaml
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data import taxonomy
 from match_rcnn.data.datasets import register_deepfashion2
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
+from match_rcnn.evaluation.coco.evaluator import DATA_FILE_NAME
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.predictions import FILE_NAMES
-from match_rcnn.evaluation.coco.records import Detections, GroundTruth
-from match_rcnn.evaluation.coco.results import read_detections
-from match_rcnn.evaluation.coco.tasks import TASKS
-from match_rcnn.evaluation.coco.views import View, score_views, truths
-from match_rcnn.evaluation.evaluators import DATA_FILE_NAME
+from match_rcnn.evaluation.coco.scoring import TASKS
+from match_rcnn.evaluation.coco.subsets import View, score_views, truths
 from match_rcnn.evaluation.retrieval.files import FILE_NAMES as RETRIEVAL_FILES
 from match_rcnn.reporting.dataset import is_generated
 from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval

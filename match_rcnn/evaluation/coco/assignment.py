@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.coco.similarity import Similarities
 
 THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10, dtype=np.float64)

@@ -3,28 +3,26 @@
 Shapes: ``R`` detections of an image, ``n`` landmarks of a detection's category.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 from pycocotools import mask as mask_utils
 
+from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.records import Detections, GroundTruth, LandmarkBuilder, ranked
-from match_rcnn.evaluation.coco.results import (
-    BOX_DIGITS,
-    LANDMARK_DIGITS,
-    box_entry,
-    landmark_areas,
-    landmark_entry,
-    mask_entry,
-    rounded,
-    wide_groups,
-    write_results,
+from match_rcnn.evaluation.coco.arrays import (
+    Detections,
+    GroundTruth,
+    LandmarkBuilder,
+    ranked,
 )
+from match_rcnn.evaluation.coco.files import landmark_areas, wide_groups
+from match_rcnn.utils.files import atomic_write
 
 #: Names of the result files by task.
 FILE_NAMES: Mapping[str, str] = {
@@ -184,3 +182,58 @@ def _landmarks(
             else:
                 builder.skip()
     return {"landmarks": builder.build(), "areas": _join(areas)}
+
+
+#: Digits behind the point in written files.
+BOX_DIGITS, LANDMARK_DIGITS = 3, 2
+
+
+def write_results(path: str | Path, entries: Iterable[bytes]) -> None:
+    """Write a JSON list entry by entry, whole or not at all."""
+    with atomic_write(path) as file:
+        separator = b"[\n"
+        for entry in entries:
+            file.write(separator)
+            file.write(entry)
+            separator = b",\n"
+        file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def box_entry(image_id: int, category_id: int, box: FloatArray, score: np.float32) -> bytes:
+    """Args: box: (4,) x, y, width, height, already rounded."""
+    return _entry(image_id, category_id, score, b'"bbox":' + _dump(box))
+
+
+def mask_entry(
+    image_id: int, category_id: int, counts: bytes, size: tuple[int, int], score: np.float32
+) -> bytes:
+    """Args: size: height, width."""
+    mask = {"size": list(size), "counts": counts.decode("ascii")}
+    return _entry(image_id, category_id, score, b'"segmentation":' + _dump(mask))
+
+
+def landmark_entry(image_id: int, category_id: int, points: FloatArray, score: np.float32) -> bytes:
+    """The dense official form. Args: points: (n, 3) of the category, already rounded."""
+    category = taxonomy.category(category_id)
+    after = taxonomy.NUM_LANDMARKS - category.slice.stop
+    parts = [b"0,0,0"] * category.offset + [_dump(points.reshape(-1))[1:-1]] + [b"0,0,0"] * after
+    return _entry(image_id, category_id, score, b'"keypoints":[' + b",".join(parts) + b"]")
+
+
+def _entry(image_id: int, category_id: int, score: np.float32, body: bytes) -> bytes:
+    return b'{"image_id":%d,"category_id":%d,%b,"score":%b}' % (
+        image_id,
+        category_id,
+        body,
+        _dump(score),
+    )
+
+
+def _dump(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def rounded(values: npt.NDArray[np.floating[Any]], digits: int) -> FloatArray:
+    """Float64 with so many decimals: what a written file gives when it is read again."""
+    exact = np.round(np.asarray(values, dtype=np.float64), digits)
+    return exact + np.float64(0)  # no -0.0

@@ -1,6 +1,13 @@
-"""How much every detection overlaps every item it could match, computed once.
+"""How much every detection overlaps every item it could match, computed once, all pairs at once.
 
-Shapes: ``P`` pairs of a detection and an item of the same image and category.
+Shapes: ``P`` pairs of a detection and an item of the same image and category, ``n`` landmarks of
+that category, ``L = 294`` channels. Leading dimensions of OKS broadcast: (D, 1, n, 2) against
+(G, n, 3) gives (D, G).
+
+The rules of landmark similarity (OKS) are pycocotools' ``computeOks`` with the 294 official
+sigmas. A labelled item has no label outside its category, so its n landmarks are all that counts;
+an item without any label is measured on all L channels, by the distance to its box made three
+times as wide and high.
 """
 
 from dataclasses import dataclass
@@ -8,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from match_rcnn.data import taxonomy
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.joins import join
-from match_rcnn.evaluation.coco.oks import pairwise_oks
-from match_rcnn.evaluation.coco.records import BoolArray, Detections, GroundTruth
+from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth, join
 
 
 @dataclass(frozen=True)
@@ -87,3 +93,114 @@ def mask_overlaps(
         crowd = ground_truth.crowd[items].astype(int).tolist()
         values[pairs] = np.asarray(mask_utils.iou(found, truth, crowd)).reshape(-1)
     return values
+
+
+_CHUNK = 1 << 10  # pairs at a time: small enough for the processor's cache
+
+
+def oks(
+    points: FloatArray, landmarks: FloatArray, areas: FloatArray, sigmas: FloatArray
+) -> FloatArray:
+    """Similarity to items of which at least one landmark is labelled.
+
+    Args:
+        points: (..., n, 2) detected x, y.
+        landmarks: (..., n, 3) x, y, v of the items; v > 0 is labelled, the others do not count.
+        areas: (...,) of the items, in square pixels (DeepFashion2: width * height of the box).
+        sigmas: (n,).
+
+    Returns:
+        (...,) from 0 to 1.
+    """
+    dx = points[..., 0] - landmarks[..., 0]
+    dy = points[..., 1] - landmarks[..., 1]
+    labelled = landmarks[..., 2] > 0
+    return _mean_similarity(dx, dy, areas, sigmas, labelled)
+
+
+def oks_unlabelled(
+    points: FloatArray, boxes: FloatArray, areas: FloatArray, sigmas: FloatArray
+) -> FloatArray:
+    """Similarity to items without any labelled landmark: pycocotools' distance to the box that
+    reaches one width and height beyond the item's on every side.
+
+    Args:
+        points: (..., L, 2) detected x, y of all channels.
+        boxes: (..., 4) x, y, width, height of the items.
+        areas: (...,).
+        sigmas: (L,).
+    """
+    low = boxes[..., :2] - boxes[..., 2:]
+    high = boxes[..., :2] + 2 * boxes[..., 2:]
+    away = np.maximum(0, low[..., None, :] - points) + np.maximum(0, points - high[..., None, :])
+    return _mean_similarity(away[..., 0], away[..., 1], areas, sigmas, np.ones(1, dtype=bool))
+
+
+def _mean_similarity(
+    dx: FloatArray,
+    dy: FloatArray,
+    areas: FloatArray,
+    sigmas: FloatArray,
+    counted: BoolArray,
+) -> FloatArray:
+    # In pycocotools' order of operations, so that a score on a threshold falls on the same side.
+    exponent = (dx**2 + dy**2) / (sigmas * 2) ** 2 / (areas[..., None] + np.spacing(1)) / 2
+    counted = np.broadcast_to(counted, exponent.shape)
+    return np.where(counted, np.exp(-exponent), 0).sum(-1) / counted.sum(-1)
+
+
+def pairwise_oks(
+    ground_truth: GroundTruth, detections: Detections, detection: IntArray, item: IntArray
+) -> FloatArray:
+    """(P,) similarity of each pair. Args: detection, item: (P,) indices, of equal category."""
+    assert ground_truth.landmarks is not None
+    values = np.zeros(len(detection))
+    labelled = ground_truth.labelled()[item] > 0
+    category = np.where(labelled, ground_truth.category[item], -1)
+    for category_index in np.unique(category[labelled]):
+        pairs = np.flatnonzero(category == category_index)
+        category_id = int(ground_truth.category_ids[category_index])
+        for part in _chunks(pairs, _CHUNK):
+            values[part] = _labelled(
+                ground_truth, detections, detection[part], item[part], category_id
+            )
+    for part in _chunks(np.flatnonzero(~labelled), _CHUNK // 8):
+        values[part] = _unlabelled(ground_truth, detections, detection[part], item[part])
+    return values
+
+
+def _chunks(index: IntArray, size: int) -> list[IntArray]:
+    return [index[start : start + size] for start in range(0, len(index), size)]
+
+
+def _labelled(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    detection: IntArray,
+    item: IntArray,
+    category_id: int,
+) -> FloatArray:
+    found, truth = detections.landmarks, ground_truth.landmarks
+    assert found is not None
+    assert truth is not None
+    assert (found.rows[detection] >= 0).all()
+    return oks(
+        found.tables[category_id][found.rows[detection]],
+        truth.tables[category_id][truth.rows[item]],
+        ground_truth.areas[item],
+        taxonomy.category(category_id).sigmas,
+    )
+
+
+def _unlabelled(
+    ground_truth: GroundTruth, detections: Detections, detection: IntArray, item: IntArray
+) -> FloatArray:
+    found = detections.landmarks
+    assert found is not None
+    assert (found.wide_rows[detection] >= 0).all()
+    return oks_unlabelled(
+        found.wide[found.wide_rows[detection]],
+        ground_truth.boxes[item],
+        ground_truth.areas[item],
+        taxonomy.SIGMAS,
+    )

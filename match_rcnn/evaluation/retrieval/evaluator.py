@@ -16,9 +16,8 @@ import torch
 from match_rcnn.d2 import Boxes, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.data.taxonomy import IntArray
-from match_rcnn.evaluation.coco.results import BOX_DIGITS, rounded
-from match_rcnn.evaluation.coco.tables import flatten, retrieval_subset_table
-from match_rcnn.evaluation.evaluators import category_ids
+from match_rcnn.evaluation.coco.evaluator import category_ids
+from match_rcnn.evaluation.coco.predictions import BOX_DIGITS, rounded
 from match_rcnn.evaluation.retrieval.files import (
     FILE_NAMES,
     RetrievalTruth,
@@ -36,6 +35,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     score_retrieval,
 )
 from match_rcnn.evaluation.retrieval.search import Embedded, search
+from match_rcnn.evaluation.tables import flatten, retrieval_subset_table
 from match_rcnn.retrieval.scoring import MatchScorer
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,8 @@ import orjson
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.columns import Entries, as_numbers, stream_list
-from match_rcnn.evaluation.coco.joins import find
-from match_rcnn.evaluation.coco.records import BoolArray
-from match_rcnn.evaluation.coco.results import write_results
+from match_rcnn.evaluation.coco.arrays import BoolArray, find
+from match_rcnn.evaluation.coco.predictions import write_results
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.evaluation.retrieval.protocol import (
     LIST_LENGTH,
@@ -31,7 +29,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     partners,
     score_retrieval,
 )
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.utils.json_stream import Entries, as_numbers, stream_arrays, stream_list
 
 #: Names of the result files by the boxes on both sides: detected ones, and the ground truth's.
 FILE_NAMES: Mapping[str, str] = {

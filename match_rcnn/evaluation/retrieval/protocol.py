@@ -27,8 +27,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.joins import join, joint_codes
-from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.coco.arrays import BoolArray, join, joint_codes
 from match_rcnn.evaluation.coco.similarity import box_ious
 
 #: The k of top-k accuracy; result lists are this long at most.

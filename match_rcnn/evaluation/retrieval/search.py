@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from match_rcnn.data.taxonomy import FloatArray, IntArray
-from match_rcnn.evaluation.coco.records import BoolArray
+from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.retrieval.protocol import (
     LIST_LENGTH,
     RetrievalScores,

@@ -20,11 +20,10 @@ from pycocotools.cocoeval import COCOeval
 from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
 from match_rcnn.data.taxonomy import FloatArray
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.records import Detections, GroundTruth
-from match_rcnn.evaluation.coco.results import read_detections
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
-from match_rcnn.evaluation.coco.tasks import TASKS
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
 from match_rcnn.utils.files import write_json
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from match_rcnn.evaluation.coco.arrays import GroundTruth, ranked
 from match_rcnn.evaluation.coco.assignment import THRESHOLDS, Matcher
-from match_rcnn.evaluation.coco.records import GroundTruth, ranked
 from match_rcnn.evaluation.coco.similarity import Similarities
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from match_rcnn.evaluation.coco.oks import oks, oks_unlabelled
+from match_rcnn.evaluation.coco.similarity import oks, oks_unlabelled
 
 
 def test_one_landmark_three_four_five():

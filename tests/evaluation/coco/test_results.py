@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from match_rcnn.data import taxonomy
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.results import (
+from match_rcnn.evaluation.coco.files import landmark_areas, read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.predictions import (
     box_entry,
-    landmark_areas,
     landmark_entry,
     mask_entry,
-    read_detections,
     rounded,
     write_results,
 )

@@ -4,11 +4,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.evaluation.coco import similarity
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.results import read_detections
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.scoring import TASKS, Scorer
 from match_rcnn.evaluation.coco.similarity import compute_similarities
 from match_rcnn.evaluation.coco.subsets import score_subsets, subsets
-from match_rcnn.evaluation.coco.tasks import TASKS, Scorer
 
 HALF = 51 / 101  # recall points from 0 to 0.5
 

@@ -12,8 +12,8 @@ from pycocotools import mask as mask_utils
 from match_rcnn.data import taxonomy
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.evaluation.coco.arrays import GroundTruth, LandmarkBuilder
 from match_rcnn.evaluation.coco.predictions import ImagePredictions
-from match_rcnn.evaluation.coco.records import GroundTruth, LandmarkBuilder
 from match_rcnn.evaluation.coco.subsets import LEVELS
 
 _SIZES = ((640, 480), (800, 600), (1000, 750))  # height, width

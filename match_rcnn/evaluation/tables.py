@@ -9,8 +9,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from match_rcnn.evaluation.coco.scoring import Scores
 from match_rcnn.evaluation.coco.subsets import LEVELS
-from match_rcnn.evaluation.coco.tasks import Scores
 from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS
 
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

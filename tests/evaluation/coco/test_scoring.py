@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.data import taxonomy
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.results import read_detections
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.scoring import TASKS, Scorer, evaluate_files, to_json
 from match_rcnn.evaluation.coco.similarity import compute_similarities
-from match_rcnn.evaluation.coco.tasks import TASKS, Scorer, evaluate_files, to_json
 
 ALL = ("bbox", "segm", "keypoints")
 SLOW_FIXTURE = [HealthCheck.function_scoped_fixture]

@@ -1,4 +1,4 @@
-from match_rcnn.evaluation.coco.tables import (
+from match_rcnn.evaluation.tables import (
     category_table,
     flatten,
     retrieval_subset_table,

@@ -9,8 +9,8 @@ import torch
 from match_rcnn.d2 import Boxes, Instances, MetadataCatalog
 from match_rcnn.data import taxonomy
 from match_rcnn.evaluation import DeepFashion2Evaluator
-from match_rcnn.evaluation import evaluators as evaluator
-from match_rcnn.evaluation.coco.tasks import evaluate_files
+from match_rcnn.evaluation.coco import evaluator
+from match_rcnn.evaluation.coco.scoring import evaluate_files
 
 HEIGHT, WIDTH = 60, 80
 CATEGORY_IDS = (7, 8)

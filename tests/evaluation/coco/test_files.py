@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from match_rcnn.data import taxonomy
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
+from match_rcnn.evaluation.coco.files import read_ground_truth
 
 N = taxonomy.category(7).num_landmarks  # shorts: 10
 POLYGON = [[1, 1, 9, 1, 9, 9]]

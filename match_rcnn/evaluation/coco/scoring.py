@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.data.taxonomy import FloatArray
+from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import THRESHOLDS, Curves, Matcher
-from match_rcnn.evaluation.coco.ground_truth import read_ground_truth
-from match_rcnn.evaluation.coco.records import BoolArray, Detections, GroundTruth
-from match_rcnn.evaluation.coco.results import read_detections
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
 
 _RANGES = {
