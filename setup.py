@@ -28,11 +28,15 @@ INDEX_REQUIRES = [
     "pyarrow>=14.0",  # galleries as Parquet
 ]
 
+CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
+
 EXTRAS_REQUIRE = {
     "index": INDEX_REQUIRES,
+    "ccp": CCP_REQUIRES,
     "wandb": ["wandb>=0.16"],
     "dev": [
         *INDEX_REQUIRES,
+        *CCP_REQUIRES,
         "ruff>=0.15",
         "mypy>=1.15",
         "pytest>=8.0",
@@ -61,7 +65,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["match_rcnn", "match_rcnn.*"]),
-    package_data={"match_rcnn.data": ["*.json"], "match_rcnn": ["py.typed"]},
+    package_data={
+        "match_rcnn": ["py.typed"],
+        "match_rcnn.data": ["*.json"],
+        "match_rcnn.data.sources": ["*.json"],
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )
