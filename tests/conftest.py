@@ -33,6 +33,23 @@ def run_tool():
 
 
 @pytest.fixture(scope="session")
+def assert_gradients_close():
+    """``check(found, expected)`` of gradients by name, each on the scale of its own largest value
+    and, for what rounding leaves, of the largest of all: where the true one is 0 (a bias in front
+    of batch norm or softmax), another number comes out on every processor."""
+
+    def check(found, expected, relative=1e-5, rounding=1e-6):
+        assert found.keys() == expected.keys()
+        sizes = {k: float(v.abs().max()) if v.numel() else 0.0 for k, v in expected.items()}
+        for name, gradient in expected.items():
+            assert found[name].shape == gradient.shape, name
+            allowed = relative * sizes[name] + rounding * max(sizes.values())
+            assert ((found[name] - gradient).abs() <= allowed).all(), name
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def generated_datasets(tmp_path_factory, run_tool):
     """A folder for DETECTRON2_DATASETS: 20 + 10 generated images of 128 pixels, converted; with
     this seed every image has items."""

@@ -48,6 +48,44 @@ GRADIENTS = (
 )
 
 
+#: Of the largest value of a list: single elements may be differences of large ones.
+RELATIVE = 1e-5
+#: Of the largest gradient of a module: where the true one is 0 (a bias in front of batch norm or
+#: softmax), what is there is what single precision rounds away, another number on every processor.
+ROUNDING = 1e-7
+_NORM = "gradient norm "
+
+
+def assert_close(found, expected, subject):
+    """``close`` numbers of a subject held against another host's."""
+    assert found.keys() == expected.keys(), subject
+    found, expected = ({k: _array(v) for k, v in one.items()} for one in (found, expected))
+    largest = _largest_gradients(expected)
+    for name, b in expected.items():
+        a = found[name]
+        assert a.shape == b.shape, (subject, name)
+        scale = np.abs(b).max(initial=0, where=~np.isnan(b))
+        allowed = RELATIVE * scale + ROUNDING * largest.get(_module(name), 0)
+        np.testing.assert_allclose(a, b, rtol=RELATIVE, atol=allowed, err_msg=f"{subject}: {name}")
+
+
+def _array(values):
+    return np.array(values, dtype=float)
+
+
+def _module(name):
+    """``roi_heads.match_head`` of one of its parameters' gradient norms; else nothing."""
+    return ".".join(name.removeprefix(_NORM).split(".")[:2]) if name.startswith(_NORM) else None
+
+
+def _largest_gradients(norms):
+    largest = {}
+    for name, values in norms.items():
+        if name.startswith(_NORM):
+            largest[_module(name)] = max(largest.get(_module(name), 0), values.max())
+    return largest
+
+
 def digest(array):
     array = np.ascontiguousarray(array)
     return f"{array.dtype} {list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
@@ -104,7 +142,7 @@ def training_step(dtype):
     norms = {k: p.grad.norm().item() for k, p in model.named_parameters() if p.grad is not None}
     for name in GRADIENTS:
         close[f"gradient {name}"] = numbers(model.get_parameter(name).grad)[:64]
-    close |= {f"gradient norm {name}": [norm] for name, norm in norms.items()}
+    close |= {f"{_NORM}{name}": [norm] for name, norm in norms.items()}
     buffers = {k: v for k, v in model.named_buffers() if k.endswith("stem.conv1.norm.running_var")}
     close |= {k: numbers(v) for k, v in buffers.items()}
     exact = {"losses": sorted(losses), "parameters with gradient": sorted(norms)}

@@ -12,7 +12,6 @@ host on one machine, in test_other_host.py.
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,19 +24,6 @@ SUBJECTS = (
     *("config_defaults", "state_dicts", "training_step", "inference"),
     *("data_loading", "evaluation", "weight_files"),
 )
-#: Of the largest value of a list: single elements may be differences of large ones.
-RELATIVE = 1e-5
-
-
-def assert_close(found, expected, subject):
-    assert found.keys() == expected.keys(), subject
-    for name, values in expected.items():
-        a, b = np.array(found[name], dtype=float), np.array(values, dtype=float)
-        assert a.shape == b.shape, (subject, name)
-        scale = np.abs(b).max(initial=0, where=~np.isnan(b))
-        np.testing.assert_allclose(
-            a, b, rtol=RELATIVE, atol=RELATIVE * scale, err_msg=f"{subject}: {name}"
-        )
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -45,7 +31,24 @@ def test_numbers_of_upstream(observations, subject):
     expected = json.loads((EXPECTED / f"{subject}.json").read_text())
     found = observations.observe(torch.float64, [subject])[subject]
     assert found["exact"] == expected["exact"]
-    assert_close(found["close"], expected["close"], subject)
+    observations.assert_close(found["close"], expected["close"], subject)
+
+
+def norms(fc_bias, bias, weight=2.0):
+    module = "gradient norm roi_heads.match_head."
+    values = {f"{module}fc.bias": fc_bias, f"{module}norm.bias": bias, f"{module}fc.weight": weight}
+    return {name: [value] for name, value in values.items()}
+
+
+def test_gradients_are_compared_on_the_scale_of_their_module(observations):
+    """A norm whose true value is 0 is another on every processor; all others are as they were."""
+    observations.assert_close(norms(2.2e-16, 0.1), norms(9.7e-17, 0.1), "")
+    for wrong in (norms(1e-6, 0.1), norms(0, 0.10001), norms(0, 0.1, 2.0001)):
+        with pytest.raises(AssertionError, match="match_head"):
+            observations.assert_close(wrong, norms(9.7e-17, 0.1), "")
+    alone = {"gradient norm backbone.fpn_output5.bias": [1e-4]}
+    with pytest.raises(AssertionError, match="fpn_output5"):
+        observations.assert_close({next(iter(alone)): [1.0001e-4]}, alone, "")
 
 
 def test_every_subject_is_compared(observations):

@@ -9,7 +9,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -54,11 +53,7 @@ def test_single_precision(observations, run_other, tmp_path):
     assert other.pop("host").split()[0] == OTHER
     for subject, found in observations.observe(torch.float32).items():
         assert found["exact"] == other[subject]["exact"], subject
-        assert found["close"].keys() == other[subject]["close"].keys()
-        for name, values in found["close"].items():
-            a, b = np.array(values, dtype=float), np.array(other[subject]["close"][name], float)
-            scale = np.abs(b).max(initial=0, where=~np.isnan(b))
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+        observations.assert_close(found["close"], other[subject]["close"], subject)
 
 
 def arguments(output, tiny_overrides, iterations, *flags, evaluate=False):

@@ -197,7 +197,9 @@ def test_a_further_stream_runs_after_the_others(features, targets):
 
 
 @pytest.mark.parametrize("visible", [0.7, 0.02])
-def test_matching_on_shared_landmark_features_is_matching_on_its_own(features, targets, visible):
+def test_matching_on_shared_landmark_features_is_matching_on_its_own(
+    features, targets, visible, assert_gradients_close
+):
     """Losses and gradients as if the match stream computed the landmark features once more."""
 
     def losses_and_gradients(is_shared):
@@ -223,8 +225,7 @@ def test_matching_on_shared_landmark_features_is_matching_on_its_own(features, t
     expected_losses, expected_gradients = losses_and_gradients(False)
     for name, value in expected_losses.items():
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-6), name
-    for name, value in expected_gradients.items():
-        torch.testing.assert_close(gradients[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert_gradients_close(gradients, expected_gradients, relative=1e-4)
 
 
 def make_pair(images):

@@ -49,16 +49,13 @@ def loss_and_gradients(head, x, instances):
     return loss.detach(), {"x": x.grad, **gradients}
 
 
-def assert_equal_training(ours, theirs):
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
-    assert ours[1].keys() == theirs[1].keys()
-    for name, gradient in theirs[1].items():
-        # Relative to the tensor's largest value. Softmax ignores a shift, so the true gradient of
-        # score_lowres.bias is zero and what is there is rounding: that one compares absolutely.
-        largest = float(gradient.abs().max()) if gradient.numel() else 0.0
-        tolerance = 1e-5 if name == "score_lowres.bias" else 1e-5 * largest + 1e-8
-        assert ours[1][name].shape == gradient.shape
-        assert ((ours[1][name] - gradient).abs() <= tolerance).all(), name
+@pytest.fixture(scope="session")
+def assert_equal_training(assert_gradients_close):
+    def check(ours, theirs):
+        torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
+        assert_gradients_close(ours[1], theirs[1])
+
+    return check
 
 
 def plain_logits(head, x):
@@ -114,7 +111,7 @@ def test_weights_are_the_plain_heads(heads):
 
 
 @pytest.mark.parametrize("layout", ["compact", "dense"])
-def test_loss_and_gradients_are_the_hosts(heads, make_ground_truth, layout):
+def test_loss_and_gradients_are_the_hosts(heads, make_ground_truth, layout, assert_equal_training):
     x = features(6)
     ours = loss_and_gradients(heads[0], x, make_ground_truth(IMAGES, layout=layout))
     theirs = loss_and_gradients(heads[1], x, make_ground_truth(IMAGES, layout="dense"))
@@ -129,7 +126,7 @@ def test_loss_is_the_plain_one(heads, make_ground_truth):
     assert float(loss) == pytest.approx(total / valid, rel=1e-5)
 
 
-def test_loss_weight_and_static_normalizer(make_ground_truth):
+def test_loss_weight_and_static_normalizer(make_ground_truth, assert_equal_training):
     kwargs = {"loss_weight": 3.0, "loss_normalizer": 50.0}
     x = features(6)
     head = build(CategoryAwareLandmarkHead, **kwargs)
@@ -153,7 +150,9 @@ images_of_classes = st.lists(
     visible=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
     seed=st.integers(0, 1000),
 )
-def test_training_equals_the_host_for_any_mixture(heads, make_ground_truth, classes, visible, seed):
+def test_training_equals_the_host_for_any_mixture(
+    heads, make_ground_truth, assert_equal_training, classes, visible, seed
+):
     x = features(sum(map(len, classes)), seed)
     compact = make_ground_truth(classes, visible, seed)
     dense = make_ground_truth(classes, visible, seed, layout="dense")
@@ -179,7 +178,9 @@ def test_nothing_to_learn_is_a_zero_loss_that_reaches_every_parameter(
     assert all(not gradient.any() for gradient in gradients.values())
 
 
-def test_an_image_without_ground_truth_needs_no_fields(heads, make_ground_truth):
+def test_an_image_without_ground_truth_needs_no_fields(
+    heads, make_ground_truth, assert_equal_training
+):
     instances = make_ground_truth([[1], []])
     whole = loss_and_gradients(heads[0], features(1), instances)
     instances[1].remove("gt_keypoints")
