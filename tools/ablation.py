@@ -7,15 +7,22 @@
         --detector-iterations 4 --iterations 4
 
 Generates data below --output, or takes --datasets; trains one detector, then a match head a run.
-What is finished is passed over; interrupted, the same command goes on. KEY VALUE pairs at the end
-override the config in every run.
+What is finished is passed over; interrupted, the same command goes on; what was made with other
+settings, weights or data is refused. --markdown writes the tables between two marks of the page.
+KEY VALUE pairs at the end override the config in every run.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.experiments.ablation import Ablation, AblationPlan, markdown, write_markdown
+from match_rcnn.experiments.ablation import (
+    Ablation,
+    AblationPlan,
+    around_tables,
+    markdown,
+    write_markdown,
+)
 from match_rcnn.experiments.demo import DemoSize
 from match_rcnn.modeling.streams.match_head import VARIANTS
 from match_rcnn.modeling.streams.match_losses import LOSSES
@@ -37,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--features", choices=VARIANTS, default=plan.features, help="of all losses")
     parser.add_argument("--loss", choices=LOSSES, default=plan.loss, help="of all variants")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(plan.seeds))
+    parser.add_argument("--detector", type=Path, metavar="PTH", help="instead of training one")
     parser.add_argument("--detector-iterations", type=int, metavar="N", help="or the config's")
     parser.add_argument("--iterations", type=int, metavar="N", help="of a run, or the config's")
     parser.add_argument("--joint", action="store_true", help="train everything in every run")
@@ -52,6 +60,7 @@ def main() -> int:
         features=args.features,
         loss=args.loss,
         seeds=tuple(args.seeds),
+        detector=args.detector,
         detector_iterations=args.detector_iterations,
         iterations=args.iterations,
         joint=args.joint,
@@ -59,12 +68,18 @@ def main() -> int:
     )
     datasets = args.datasets or args.output / "datasets"
     ablation = Ablation(args.output, args.config_file, plan, datasets)
-    if args.datasets is None:
-        ablation.steps.generate(args.train, args.validation, args.size, args.data_seed)
-    summary = ablation.run()
+    try:
+        if args.markdown:
+            around_tables(args.markdown)  # not only after hours
+        if args.datasets is None:
+            ablation.steps.generate(args.train, args.validation, args.size, args.data_seed)
+        summary = ablation.run()
+        if args.markdown:
+            write_markdown(args.markdown, summary)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"\n{markdown(summary)}\nfigures: {ablation.output / 'ablation.json'}")
-    if args.markdown:
-        write_markdown(args.markdown, summary)
     return 0
 
 

@@ -27,7 +27,12 @@ def main() -> int:
     args = parser.parse_args()
     size = DemoSize(args.train, args.validation, args.size, args.iterations)
     demo = Demo(args.output, size, args.config_files, args.seed)
-    print_summary(demo.run())
+    try:
+        summary = demo.run()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print_summary(summary)
     print(f"figures:  {demo.output / 'summary.json'}")
     print(f"report:   {demo.output / 'report'}")
     print(f"pictures: {demo.output / 'pictures'}")

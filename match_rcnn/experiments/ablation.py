@@ -6,7 +6,7 @@ of joint training, and all runs work on the very same boxes. With ``joint`` ever
 losses from the config's start instead.
 
 Steps are ``tools/train_net.py`` runs: one that is finished is passed over, an interrupted one goes
-on from its last checkpoint.
+on from its last checkpoint; either only where it was made with the same settings, weights and data.
 """
 
 import statistics
@@ -15,16 +15,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from match_rcnn.data.datasets import register_deepfashion2
 from match_rcnn.evaluation.retrieval.baselines import BOXES, compare, comparison_table
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.demo import DATASET, last_metrics
-from match_rcnn.experiments.steps import Steps
+from match_rcnn.experiments.steps import Steps, claim, digest
 from match_rcnn.modeling.streams.match_head import VARIANTS
 from match_rcnn.modeling.streams.match_losses import LOSSES
 from match_rcnn.utils.files import atomic_write, write_json
 
 TOPS = (1, 5, 20)
+_TITLE = "# Ablation: features and losses of the match network"
+#: Of a page, what is written by the command lies between these lines.
+BEGIN, END = "<!-- tables by tools/ablation.py -->", "<!-- end of the tables -->"
 
 
 class Setting(NamedTuple):
@@ -42,6 +47,7 @@ class AblationPlan:
         grid: all variants with all losses; otherwise all variants with ``loss`` and all losses
             with ``features``.
         seeds: of the match head's start and of the order of the data.
+        detector: a checkpoint to take in place of training one; its match head is left out.
         detector_iterations, iterations: of the shared detector and of each run; None keeps the
             config's.
         joint: no shared detector; every run trains everything.
@@ -52,6 +58,7 @@ class AblationPlan:
     features: str = "pose+class"
     loss: str = "pair_ce"
     seeds: tuple[int, ...] = (1, 2, 3)
+    detector: Path | None = None
     detector_iterations: int | None = None
     iterations: int | None = None
     joint: bool = False
@@ -76,9 +83,14 @@ class Ablation:
         self.steps = Steps("ablation", datasets)
 
     def run(self) -> dict[str, Any]:
-        """Run what is missing; returns what ``ablation.json``, written after every run, holds."""
+        """Run what is missing; returns what ``ablation.json``, written after every run, holds.
+
+        Raises:
+            FileNotFoundError: ``plan.detector`` is not there.
+            ValueError: what is there already was made with other settings, weights or data.
+        """
         if not self.plan.joint:
-            self._train(self.output / "detector", self._detector_options())
+            self._get_detector(self.output / "detector")
         summary: dict[str, Any] = {}
         runs: list[dict[str, Any]] = []
         # Seed by seed, so that an early look has every row.
@@ -99,6 +111,17 @@ class Ablation:
         kind = "joint" if self.plan.joint else "head"
         return self.output / kind / f"{setting.features}-{setting.loss}-{seed}"
 
+    def _get_detector(self, folder: Path) -> None:
+        given = self.plan.detector
+        if given is None:
+            self._train(folder, self._detector_options())
+            return
+        state = torch.load(given, map_location="cpu", weights_only=True)["model"]
+        claim(folder, {"detector": digest(given)})
+        kept = {k: v for k, v in state.items() if not k.startswith("roi_heads.match_head.")}
+        with atomic_write(folder / "model_final.pth") as file:
+            torch.save({"model": kept}, file)
+
     def _detector_options(self) -> list[str]:
         options = ["MODEL.MATCH_ON", "False", *self._iterations(self.plan.detector_iterations)]
         return [*options, *self.plan.opts]
@@ -118,11 +141,11 @@ class Ablation:
         return [] if number is None else ["SOLVER.MAX_ITER", str(number)]
 
     def _train(self, folder: Path, options: Sequence[str]) -> None:
+        self.steps.claim(self.config, folder, options)
         if _is_finished(folder):
             print(f"{folder}: finished before", flush=True)
-            return
-        config = ("--config-file", str(self.config), "--resume", "OUTPUT_DIR", str(folder))
-        self.steps.tool("train_net", *config, *options)
+        else:
+            self.steps.train(self.config, folder, options)
 
     def _baselines(self, run: Path) -> list[dict[str, Any]]:
         """Chance and colour on the boxes of a run; the run itself is not among them."""
@@ -131,11 +154,10 @@ class Ablation:
         return [row for row in rows if row["ranked by"] != "match network"]
 
     def _summary(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
-        detector = self.output / "detector" / "metrics.json"
+        plan = {**asdict(self.plan), "detector": str(self.plan.detector or "")}
         return {
             "config": self.config.name,
-            "plan": asdict(self.plan),
-            "detector": None if self.plan.joint else last_metrics(detector),
+            "plan": plan,
             "runs": list(runs),
             "machine": machine(),
         }
@@ -160,13 +182,12 @@ def spread(values: Iterable[float]) -> str:
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """The page ``docs/ablation.md``."""
+    """The tables, what they were measured with, and chance and colour beside them."""
     plan = summary["plan"]
     seeds = ", ".join(map(str, plan["seeds"]))
     parts = [
-        "# Ablation: features and losses of the match network",
-        "Written by `tools/ablation.py --markdown`; measured on generated data "
-        "(`tools/make_synthetic_df2.py`), which says nothing about DeepFashion2 itself.",
+        "Measured on generated data (`tools/make_synthetic_df2.py`), which says nothing about "
+        "DeepFashion2 itself.",
         _how(summary),
         f"Top-k accuracy in percent, detected boxes (det.) and ground-truth boxes (gt.); mean ± "
         f"standard deviation over the seeds {seeds}.",
@@ -190,9 +211,10 @@ def _how(summary: dict[str, Any]) -> str:
     iterations = length if isinstance(length, str) else length(plan["iterations"])
     if plan["joint"]:
         return f"Every run trains all losses of `{summary['config']}`, {iterations}."
-    boxes = summary["detector"].get("bbox/AP", float("nan"))
+    boxes = spread(run["metrics"].get("bbox/AP", float("nan")) for run in summary["runs"][:1])
+    detector = Path(plan["detector"]).name or f"{summary['config']} without the match network"
     return (
-        f"One detector (`{summary['config']}` without the match network, box AP {boxes:.1f}) is "
+        f"One detector (`{detector}`, box AP {boxes}) is "
         f"shared by all runs. Each starts from its weights and trains the match head alone, "
         f"{iterations}; the detector and the features do not move. So the rows compare what can "
         f"be read from features that were learned for the other tasks, on the very same boxes; "
@@ -214,7 +236,25 @@ def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_markdown(path: Path, summary: dict[str, Any]) -> None:
-    """Write :func:`markdown`, whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(markdown(summary).encode())
+def around_tables(page: Path) -> tuple[str, str]:
+    """What people wrote before and after the tables of a page, with the marks; a heading and
+    nothing where there is no page yet.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    text = page.read_text("utf-8") if page.is_file() else f"{_TITLE}\n\n{BEGIN}\n{END}\n"
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(
+            f"{page} does not say where its tables are: put the lines {BEGIN!r} and {END!r} there"
+        )
+    return before + begin, end + after
+
+
+def write_markdown(page: Path, summary: dict[str, Any]) -> None:
+    """Write :func:`markdown` between the marks of a page; see :func:`around_tables`."""
+    before, after = around_tables(page)
+    with atomic_write(page) as file:
+        file.write(f"{before}\n\n{markdown(summary)}\n{after}".encode())

@@ -93,11 +93,7 @@ class Demo:
         weights: list[str] = []
         for config, folder in zip(self.configs, folders, strict=True):
             evaluation = [] if folder == self.model else ["DATASETS.TEST", "()"]
-            self.steps.tool(
-                "train_net",
-                *("--config-file", str(config), "--resume", "OUTPUT_DIR", str(folder)),
-                *(weights + evaluation + overrides),
-            )
+            self.steps.train(config, folder, weights + evaluation + overrides)
             weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
 
     def draw(self) -> None:

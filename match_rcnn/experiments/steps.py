@@ -5,11 +5,21 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import HOST
 from match_rcnn.utils.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
+#: In a run's folder: all that its result depends on.
+MADE_WITH = "made_with.json"
 
 
 class Steps:
@@ -54,3 +64,85 @@ class Steps:
                 *("--root", str(self.data), "--split", split, "--compact"),
                 *("--output", str(self.data / "annotations" / f"{split}.json")),
             )
+
+    def train(self, config: Path, folder: Path, options: Sequence[str]) -> None:
+        """Train into ``folder``, or go on with what an interrupted training left there.
+
+        Args:
+            options: KEY VALUE overrides of the config.
+
+        Raises:
+            ValueError: what is in the folder was made with other settings, weights or data.
+        """
+        self.claim(config, folder, options)
+        arguments = ("--config-file", str(config), "--resume", "OUTPUT_DIR", str(folder))
+        self.tool("train_net", *arguments, *options)
+
+    def claim(self, config: Path, folder: Path, options: Sequence[str]) -> None:
+        """That a training's folder is made with these settings; see :func:`claim`."""
+        claim(folder, {**training_settings(config, options), **self.digests})
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Of the data: the annotation files' contents, the photos' names and sizes."""
+        annotations = sorted((self.data / "annotations").glob("*.json"))
+        photos = sorted((str(f), f.stat().st_size) for f in self.data.glob("*/image/*"))
+        found = {f"data, {file.name}": digest(file) for file in annotations}
+        return {**found, "data, photos": sha256(repr(photos).encode()).hexdigest()}
+
+
+def training_settings(config: Path, options: Sequence[str]) -> dict[str, str]:
+    """Every key of the config with its value, and the host; the weights by their content, since
+    a file of the same name may hold others."""
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(config))
+    cfg.merge_from_list(list(options))
+    settings = {"host": HOST, **_flat(yaml.safe_load(cfg.dump()))}
+    del settings["OUTPUT_DIR"]
+    weights = Path(cfg.MODEL.WEIGHTS)
+    if weights.is_file():
+        settings["MODEL.WEIGHTS"] = digest(weights)
+    return settings
+
+
+def _flat(tree: dict[str, Any], path: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{path}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: str(value)}
+    return flat
+
+
+def digest(file: Path) -> str:
+    state = sha256()
+    with open(file, "rb") as stream:
+        while part := stream.read(1 << 20):
+            state.update(part)
+    return state.hexdigest()
+
+
+def claim(folder: Path, settings: dict[str, str]) -> None:
+    """Note in ``folder`` what its result is made with; or hold it against what is noted there.
+
+    Raises:
+        ValueError: the folder's was made with something else, or nothing says with what.
+    """
+    note = folder / MADE_WITH
+    advice = "choose another output folder or delete this one"
+    if note.is_file():
+        before = read_json(note)
+        different = [
+            f"{key} was {before.get(key)!r}, is {settings.get(key)!r}"
+            for key in sorted(before.keys() | settings.keys())
+            if before.get(key) != settings.get(key)
+        ]
+        if different:
+            rest = f", and {len(different) - 4} more" if len(different) > 4 else ""
+            raise ValueError(
+                f"{folder} was made with other settings ({'; '.join(different[:4])}{rest}): "
+                f"{advice}"
+            )
+    elif any(folder.glob("*.pth")):
+        raise ValueError(f"{folder} holds weights, and no {MADE_WITH} says of what: {advice}")
+    else:
+        write_json(note, settings)

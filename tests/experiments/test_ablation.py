@@ -1,7 +1,9 @@
 import json
 from itertools import product
+from pathlib import Path
 
 import pytest
+import torch
 
 from match_rcnn.experiments import ablation
 from match_rcnn.experiments.ablation import (
@@ -15,6 +17,7 @@ from match_rcnn.experiments.ablation import (
 from match_rcnn.modeling.streams.match_head import VARIANTS
 from match_rcnn.modeling.streams.match_losses import LOSSES
 
+OPTS = ("SOLVER.GAMMA", "0.3")
 #: Variants and losses meet in one row.
 ROWS = len(VARIANTS) + len(LOSSES) - 1
 
@@ -59,7 +62,7 @@ def train(monkeypatch):
         assert name == "train_net"
         words = list(arguments[arguments.index("OUTPUT_DIR") :])
         options = dict(zip(words[::2], words[1::2], strict=True))
-        folder = ablation.Path(options["OUTPUT_DIR"])
+        folder = Path(options["OUTPUT_DIR"])
         commands.append(options)
         folder.mkdir(parents=True, exist_ok=True)
         if folder.name in commands.fails:
@@ -80,12 +83,22 @@ def train(monkeypatch):
     return commands
 
 
+@pytest.fixture(autouse=True)
+def files(tmp_path):
+    """A config of no keys, and a data set of one photo."""
+    (tmp_path / "quick.yaml").write_text("VERSION: 2\n")
+    data = tmp_path / "data" / "deepfashion2"
+    for file in ("annotations/train.json", "train/image/000001.jpg"):
+        (data / file).parent.mkdir(parents=True)
+        (data / file).write_text("1")
+
+
 def make(tmp_path, **plan):
     return Ablation(tmp_path, tmp_path / "quick.yaml", AblationPlan(**plan), tmp_path / "data")
 
 
 def test_runs_start_from_one_detector_and_train_the_head_alone(tmp_path, train):
-    plan = make(tmp_path, seeds=(1, 2), detector_iterations=70, iterations=9, opts=("A.B", "3"))
+    plan = make(tmp_path, seeds=(1, 2), detector_iterations=70, iterations=9, opts=OPTS)
     summary = plan.run()
     detector, *runs = train
     assert detector["MODEL.MATCH_ON"] == "False"
@@ -96,7 +109,7 @@ def test_runs_start_from_one_detector_and_train_the_head_alone(tmp_path, train):
     assert {run["MODEL.WEIGHTS"] for run in runs} == {weights}
     assert {run["MODEL.ROI_MATCH_HEAD.TRAIN_ALONE"] for run in runs} == {"True"}
     assert {run["SOLVER.MAX_ITER"] for run in runs} == {"9"}
-    assert {run["A.B"] for run in train} == {"3"}
+    assert {run["SOLVER.GAMMA"] for run in train} == {"0.3"}
     assert len({run["OUTPUT_DIR"] for run in runs}) == 2 * ROWS
     assert json.loads((tmp_path / "ablation.json").read_text())["runs"] == summary["runs"]
     assert [row["ranked by"] for row in summary["baselines"]] == ["chance"]
@@ -119,6 +132,71 @@ def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path, train):
     summary = make(tmp_path, seeds=(1,)).run()
     assert len(train) - before == 1 + ROWS - done
     assert len(summary["runs"]) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("plan", "file", "message"),
+    [
+        ({"iterations": 600}, None, "SOLVER.MAX_ITER was '4', is '600'"),
+        ({"opts": OPTS}, None, "SOLVER.GAMMA was '0.1', is '0.3'"),
+        ({}, "quick.yaml", "SOLVER.BASE_LR was '0.001', is '0.5'"),
+        ({}, "detector/model_final.pth", "MODEL.WEIGHTS was"),
+        ({}, "data/deepfashion2/annotations/train.json", "data, train.json was"),
+        ({}, "data/deepfashion2/train/image/000001.jpg", "data, photos was"),
+    ],
+)
+def test_runs_of_other_settings_weights_or_data_are_not_reused(
+    tmp_path, train, plan, file, message
+):
+    make(tmp_path, seeds=(1,), iterations=4).run()
+    before = len(train)
+    if file:
+        (tmp_path / file).write_text("SOLVER: {BASE_LR: 0.5}\n")
+    with pytest.raises(ValueError, match=message) as raised:
+        make(tmp_path, seeds=(1,), **{"iterations": 4, **plan}).run()
+    assert "choose another output folder or delete this one" in str(raised.value)
+    assert len(train) == before
+
+
+def test_weights_that_nothing_tells_the_settings_of_are_not_reused(tmp_path, train):
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "model_final.pth").touch()
+    with pytest.raises(ValueError, match=r"no made_with\.json says of what"):
+        make(tmp_path, seeds=(1,)).run()
+    assert not train
+
+
+def test_a_detector_that_is_given_loses_its_match_head(tmp_path, train):
+    state = {"backbone.a": torch.ones(1), "roi_heads.match_head.fc.weight": torch.ones(1)}
+    torch.save({"model": state, "iteration": 7}, tmp_path / "given.pth")
+    summary = make(tmp_path, seeds=(1,), detector=tmp_path / "given.pth").run()
+    kept = torch.load(tmp_path / "detector" / "model_final.pth", weights_only=True)
+    assert list(kept["model"]) == ["backbone.a"]
+    assert len(train) == ROWS  # no detector was trained
+    assert "One detector (`given.pth`, box AP 41.0)" in markdown(summary)
+    torch.save({"model": {}}, tmp_path / "given.pth")
+    with pytest.raises(ValueError, match="detector was"):
+        make(tmp_path, seeds=(1,), detector=tmp_path / "given.pth").run()
+
+
+def test_what_people_wrote_on_the_page_stays(tmp_path, train):
+    page = tmp_path / "page.md"
+    page.write_text(f"# Own\n\nwords\n\n{ablation.BEGIN}\nold\n{ablation.END}\n\nmore words\n")
+    write_markdown(page, make(tmp_path, seeds=(1,)).run())
+    text = page.read_text()
+    assert text.startswith(f"# Own\n\nwords\n\n{ablation.BEGIN}\n")
+    assert text.endswith(f"{ablation.END}\n\nmore words\n")
+    assert "old" not in text
+    assert "| mask | `pair_ce` |" in text
+    page.write_text("# A page of one's own\n")
+    with pytest.raises(ValueError, match="does not say where its tables are"):
+        write_markdown(page, {})
+    assert page.read_text() == "# A page of one's own\n"
+
+
+def test_the_repository_s_page_has_its_marks():
+    before, after = ablation.around_tables(Path(__file__).parents[2] / "docs" / "ablation.md")
+    assert "What it says" in before + after
 
 
 def test_the_page_has_mean_and_spread_of_every_row(tmp_path, train):

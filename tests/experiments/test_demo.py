@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +10,7 @@ from match_rcnn.experiments.demo import (
     print_summary,
     summary_table,
 )
+from match_rcnn.experiments.steps import Steps
 
 
 def test_the_newest_evaluation_is_read(tmp_path):
@@ -64,7 +64,10 @@ def test_the_table_has_a_row_a_task():
 def test_each_training_starts_from_the_one_before(tmp_path, monkeypatch):
     """The last one's model is what is evaluated and drawn."""
     commands = []
-    demo = Demo(tmp_path, DemoSize(iterations=5), [Path("first.yaml"), Path("second.yaml")])
+    configs = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for config in configs:
+        config.write_text("VERSION: 2\n")
+    demo = Demo(tmp_path, DemoSize(iterations=5), configs)
     monkeypatch.setattr(demo.steps, "tool", lambda name, *words: commands.append((name, words)))
     demo.train()
     demo.draw()
@@ -81,3 +84,12 @@ def test_each_training_starts_from_the_one_before(tmp_path, monkeypatch):
         assert "--resume" in words
     assert drawn[1].endswith("second.yaml")
     assert str(tmp_path / "model" / "model_final.pth") in drawn
+
+
+def test_a_training_of_another_length_is_not_gone_on_with(tmp_path, monkeypatch):
+    config = tmp_path / "only.yaml"
+    config.write_text("VERSION: 2\n")
+    monkeypatch.setattr(Steps, "tool", lambda *words: None)
+    Demo(tmp_path, DemoSize(iterations=4), [config]).train()
+    with pytest.raises(ValueError, match=r"model was made .* .SOLVER\.MAX_ITER was"):
+        Demo(tmp_path, DemoSize(), [config]).train()

@@ -94,6 +94,12 @@ def test_no_such_folder(run_tool, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def heed_signals():
+    """In a child before it runs: what `nohup` and CI systems ignore, it would ignore as well."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
@@ -106,7 +112,10 @@ def test_interruption_leaves_no_output(root, workers, number, code):
     os.mkfifo(pipe)
     command = [sys.executable, TOOL, *flags(root, "--workers", workers)]
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True
+        list(map(str, command)),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=heed_signals,
     )
     try:
         deadline = time.monotonic() + 10
