@@ -39,6 +39,23 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # "dense" all 294 channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
 
+    # Large-scale jitter in the place of INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: training images
+    # are resized by a factor from this range (1: they just fit) and cropped or padded to a square.
+    cfg.INPUT.LARGE_SCALE_JITTER = CfgNode()
+    cfg.INPUT.LARGE_SCALE_JITTER.ENABLED = False
+    cfg.INPUT.LARGE_SCALE_JITTER.MIN_SCALE = 0.1
+    cfg.INPUT.LARGE_SCALE_JITTER.MAX_SCALE = 2.0
+    cfg.INPUT.LARGE_SCALE_JITTER.SIZE = 1024
+    # Training images are turned by up to so many degrees either way.
+    cfg.INPUT.ROTATION = 0.0
+    # Training images' brightness, contrast and saturation change by a factor from 1 - x to 1 + x,
+    # their hue by up to x of the colour circle.
+    cfg.INPUT.COLOR_JITTER = CfgNode()
+    cfg.INPUT.COLOR_JITTER.BRIGHTNESS = 0.0
+    cfg.INPUT.COLOR_JITTER.CONTRAST = 0.0
+    cfg.INPUT.COLOR_JITTER.SATURATION = 0.0
+    cfg.INPUT.COLOR_JITTER.HUE = 0.0
+
     # Who decodes JPEG files: "opencv", or "pil"; both give the same pixels.
     cfg.INPUT.DECODER = "opencv"
 
