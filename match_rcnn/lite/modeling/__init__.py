@@ -1,11 +1,8 @@
 """Models: backbones, proposal generators, ROI heads, and what joins them."""
 
-from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling.anchor_generator import (
-    ANCHOR_GENERATOR_REGISTRY,
-    build_anchor_generator,
-)
-from match_rcnn.lite.modeling.backbone import (
+from ..layers import ShapeSpec
+from .anchor_generator import ANCHOR_GENERATOR_REGISTRY, build_anchor_generator
+from .backbone import (
     BACKBONE_REGISTRY,
     FPN,
     Backbone,
@@ -15,20 +12,15 @@ from match_rcnn.lite.modeling.backbone import (
     build_resnet_backbone,
     make_stage,
 )
-from match_rcnn.lite.modeling.meta_arch import (
-    META_ARCH_REGISTRY,
-    GeneralizedRCNN,
-    ProposalNetwork,
-    build_model,
-)
-from match_rcnn.lite.modeling.postprocessing import detector_postprocess
-from match_rcnn.lite.modeling.proposal_generator import (
+from .meta_arch import META_ARCH_REGISTRY, GeneralizedRCNN, ProposalNetwork, build_model
+from .postprocessing import detector_postprocess
+from .proposal_generator import (
     PROPOSAL_GENERATOR_REGISTRY,
     RPN_HEAD_REGISTRY,
     build_proposal_generator,
     build_rpn_head,
 )
-from match_rcnn.lite.modeling.roi_heads import (
+from .roi_heads import (
     ROI_BOX_HEAD_REGISTRY,
     ROI_HEADS_REGISTRY,
     ROI_KEYPOINT_HEAD_REGISTRY,

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.structures import Boxes
-from match_rcnn.lite.utils.registry import Registry
+from ..config import CfgNode, configurable
+from ..layers import ShapeSpec
+from ..structures import Boxes
+from ..utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
 

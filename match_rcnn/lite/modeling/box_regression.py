@@ -12,8 +12,8 @@ import torch
 from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor
 
-from match_rcnn.lite.layers import ciou_loss, diou_loss, nonzero_tuple
-from match_rcnn.lite.structures import Boxes
+from ..layers import ciou_loss, diou_loss, nonzero_tuple
+from ..structures import Boxes
 
 __all__ = ["Box2BoxTransform"]
 

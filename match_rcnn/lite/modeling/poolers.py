@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
-from match_rcnn.lite.layers import ROIAlign
-from match_rcnn.lite.structures import Boxes
+from ..layers import ROIAlign
+from ..structures import Boxes
 
 __all__ = ["ROIPooler"]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from match_rcnn.lite.structures import Boxes, Instances, ROIMasks
+from ..structures import Boxes, Instances, ROIMasks
 
 
 def detector_postprocess(

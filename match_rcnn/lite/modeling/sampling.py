@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from match_rcnn.lite.layers import nonzero_tuple
+from ..layers import nonzero_tuple
 
 __all__ = ["subsample_labels"]
 

@@ -1,9 +1,9 @@
 """Backbones: ResNet, and ResNet with a feature pyramid."""
 
-from match_rcnn.lite.modeling.backbone.backbone import Backbone
-from match_rcnn.lite.modeling.backbone.build import BACKBONE_REGISTRY, build_backbone
-from match_rcnn.lite.modeling.backbone.fpn import FPN, build_resnet_fpn_backbone
-from match_rcnn.lite.modeling.backbone.resnet import (
+from .backbone import Backbone
+from .build import BACKBONE_REGISTRY, build_backbone
+from .fpn import FPN, build_resnet_fpn_backbone
+from .resnet import (
     BasicBlock,
     BasicStem,
     BottleneckBlock,

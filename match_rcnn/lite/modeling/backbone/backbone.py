@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from match_rcnn.lite.layers import ShapeSpec
+from ...layers import ShapeSpec
 
 __all__ = ["Backbone"]
 

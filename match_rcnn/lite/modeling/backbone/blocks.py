@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import Tensor
 
-from match_rcnn.lite.layers import CNNBlockBase, Conv2d, get_norm
+from ...layers import CNNBlockBase, Conv2d, get_norm
 
 __all__ = ["BasicBlock", "BasicStem", "BottleneckBlock", "make_stage"]
 

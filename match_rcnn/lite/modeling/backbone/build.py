@@ -1,9 +1,9 @@
 """The registry of backbones."""
 
-from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling.backbone.backbone import Backbone
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode
+from ...layers import ShapeSpec
+from ...utils.registry import Registry
+from .backbone import Backbone
 
 BACKBONE_REGISTRY = Registry("BACKBONE")
 """Callables ``(cfg, input_shape) -> Backbone``."""

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.layers import Conv2d, ShapeSpec, get_norm
-from match_rcnn.lite.modeling.backbone.backbone import Backbone
-from match_rcnn.lite.modeling.backbone.build import BACKBONE_REGISTRY
-from match_rcnn.lite.modeling.backbone.resnet import build_resnet_backbone
+from ...config import CfgNode
+from ...layers import Conv2d, ShapeSpec, get_norm
+from .backbone import Backbone
+from .build import BACKBONE_REGISTRY
+from .resnet import build_resnet_backbone
 
 __all__ = ["FPN", "LastLevelMaxPool", "build_resnet_fpn_backbone"]
 

@@ -5,16 +5,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.layers import CNNBlockBase, ShapeSpec
-from match_rcnn.lite.modeling.backbone.backbone import Backbone
-from match_rcnn.lite.modeling.backbone.blocks import (
-    BasicBlock,
-    BasicStem,
-    BottleneckBlock,
-    make_stage,
-)
-from match_rcnn.lite.modeling.backbone.build import BACKBONE_REGISTRY
+from ...config import CfgNode
+from ...layers import CNNBlockBase, ShapeSpec
+from .backbone import Backbone
+from .blocks import BasicBlock, BasicStem, BottleneckBlock, make_stage
+from .build import BACKBONE_REGISTRY
 
 __all__ = [
     "BasicBlock",
@@ -149,7 +144,7 @@ class ResNet(Backbone):
         out_channels: int,
         **kwargs: Any,
     ) -> list[CNNBlockBase]:
-        """See :func:`match_rcnn.lite.modeling.backbone.blocks.make_stage`."""
+        """See :func:`.blocks.make_stage`."""
         return make_stage(
             block_class, num_blocks, in_channels=in_channels, out_channels=out_channels, **kwargs
         )

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode
+from ...utils.registry import Registry
 
 META_ARCH_REGISTRY = Registry("META_ARCH")
 """Callables ``(cfg) -> nn.Module``, called with a list of dicts, one an image."""

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.modeling.backbone import Backbone, build_backbone
-from match_rcnn.lite.modeling.meta_arch.build import META_ARCH_REGISTRY
-from match_rcnn.lite.modeling.postprocessing import detector_postprocess
-from match_rcnn.lite.modeling.proposal_generator import build_proposal_generator
-from match_rcnn.lite.modeling.roi_heads import build_roi_heads
-from match_rcnn.lite.structures import ImageList, Instances
-from match_rcnn.lite.utils.events import get_event_storage
+from ...config import CfgNode, configurable
+from ...structures import ImageList, Instances
+from ...utils.events import get_event_storage
+from ..backbone import Backbone, build_backbone
+from ..postprocessing import detector_postprocess
+from ..proposal_generator import build_proposal_generator
+from ..roi_heads import build_roi_heads
+from .build import META_ARCH_REGISTRY
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
@@ -206,8 +206,8 @@ class GeneralizedRCNN(_ImageModel):
     ) -> None:
         """Put the first image in the event storage: ground truth left, best proposals right."""
         # Drawing is rare, and matplotlib slow to import.
-        from match_rcnn.lite.data.detection_utils import convert_image_to_rgb
-        from match_rcnn.lite.utils.visualizer import Visualizer
+        from ...data.detection_utils import convert_image_to_rgb
+        from ...utils.visualizer import Visualizer
 
         assert self.input_format is not None, "drawing needs the input_format"
         image = batched_inputs[0]["image"].permute(1, 2, 0)

@@ -1,15 +1,7 @@
 """Proposal generators: the region proposal network."""
 
-from match_rcnn.lite.modeling.proposal_generator.build import (
-    PROPOSAL_GENERATOR_REGISTRY,
-    build_proposal_generator,
-)
-from match_rcnn.lite.modeling.proposal_generator.rpn import (
-    RPN,
-    RPN_HEAD_REGISTRY,
-    StandardRPNHead,
-    build_rpn_head,
-)
+from .build import PROPOSAL_GENERATOR_REGISTRY, build_proposal_generator
+from .rpn import RPN, RPN_HEAD_REGISTRY, StandardRPNHead, build_rpn_head
 
 __all__ = [
     "PROPOSAL_GENERATOR_REGISTRY",

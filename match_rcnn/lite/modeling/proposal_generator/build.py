@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from match_rcnn.lite.config import CfgNode
-from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode
+from ...layers import ShapeSpec
+from ...utils.registry import Registry
 
 PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
 """Callables ``(cfg, input_shape) -> nn.Module`` that is called with images, features, targets."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from match_rcnn.lite.layers import batched_nms
-from match_rcnn.lite.structures import Boxes, Instances
+from ...layers import batched_nms
+from ...structures import Boxes, Instances
 
 _GT_PROBABILITY = 1.0 - 1e-10
 _GT_LOGIT = math.log(_GT_PROBABILITY / (1.0 - _GT_PROBABILITY))

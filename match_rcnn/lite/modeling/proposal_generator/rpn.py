@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import Conv2d, ShapeSpec, nonzero_tuple
-from match_rcnn.lite.modeling.anchor_generator import build_anchor_generator
-from match_rcnn.lite.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
-from match_rcnn.lite.modeling.matcher import Matcher
-from match_rcnn.lite.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
-from match_rcnn.lite.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
-from match_rcnn.lite.modeling.sampling import subsample_labels
-from match_rcnn.lite.structures import Boxes, ImageList, Instances, pairwise_iou
-from match_rcnn.lite.utils.events import get_event_storage
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode, configurable
+from ...layers import Conv2d, ShapeSpec, nonzero_tuple
+from ...structures import Boxes, ImageList, Instances, pairwise_iou
+from ...utils.events import get_event_storage
+from ...utils.registry import Registry
+from ..anchor_generator import build_anchor_generator
+from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..matcher import Matcher
+from ..sampling import subsample_labels
+from .build import PROPOSAL_GENERATOR_REGISTRY
+from .proposal_utils import find_top_rpn_proposals
 
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
 """Callables ``(cfg, input_shape) -> nn.Module`` from features to logits and deltas."""

@@ -1,24 +1,20 @@
 """ROI heads: boxes, masks and keypoints of each region."""
 
-from match_rcnn.lite.modeling.roi_heads.box_head import (
-    ROI_BOX_HEAD_REGISTRY,
-    FastRCNNConvFCHead,
-    build_box_head,
-)
-from match_rcnn.lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from match_rcnn.lite.modeling.roi_heads.keypoint_head import (
+from .box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead, build_box_head
+from .fast_rcnn import FastRCNNOutputLayers
+from .keypoint_head import (
     ROI_KEYPOINT_HEAD_REGISTRY,
     BaseKeypointRCNNHead,
     KRCNNConvDeconvUpsampleHead,
     build_keypoint_head,
 )
-from match_rcnn.lite.modeling.roi_heads.mask_head import (
+from .mask_head import (
     ROI_MASK_HEAD_REGISTRY,
     BaseMaskRCNNHead,
     MaskRCNNConvUpsampleHead,
     build_mask_head,
 )
-from match_rcnn.lite.modeling.roi_heads.roi_heads import (
+from .roi_heads import (
     ROI_HEADS_REGISTRY,
     ROIHeads,
     StandardROIHeads,

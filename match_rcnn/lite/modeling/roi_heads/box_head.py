@@ -10,9 +10,9 @@ import numpy as np
 from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import Conv2d, ShapeSpec, get_norm
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode, configurable
+from ...layers import Conv2d, ShapeSpec, get_norm
+from ...utils.registry import Registry
 
 __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
 

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import ShapeSpec, batched_nms, cat, cross_entropy, nonzero_tuple
-from match_rcnn.lite.modeling.box_regression import Box2BoxTransform, box_regression_loss
-from match_rcnn.lite.structures import Boxes, Instances
-from match_rcnn.lite.utils.events import get_event_storage
+from ...config import CfgNode, configurable
+from ...layers import ShapeSpec, batched_nms, cat, cross_entropy, nonzero_tuple
+from ...structures import Boxes, Instances
+from ...utils.events import get_event_storage
+from ..box_regression import Box2BoxTransform, box_regression_loss
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 

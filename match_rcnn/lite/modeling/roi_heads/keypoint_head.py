@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, interpolate, nonzero_tuple
-from match_rcnn.lite.structures import Instances, heatmaps_to_keypoints
-from match_rcnn.lite.utils.events import get_event_storage
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode, configurable
+from ...layers import Conv2d, ConvTranspose2d, ShapeSpec, interpolate, nonzero_tuple
+from ...structures import Instances, heatmaps_to_keypoints
+from ...utils.events import get_event_storage
+from ...utils.registry import Registry
 
 __all__ = [
     "ROI_KEYPOINT_HEAD_REGISTRY",

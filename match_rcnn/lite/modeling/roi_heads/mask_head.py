@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
-from match_rcnn.lite.structures import Instances
-from match_rcnn.lite.utils.events import get_event_storage
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode, configurable
+from ...layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
+from ...structures import Instances
+from ...utils.events import get_event_storage
+from ...utils.registry import Registry
 
 __all__ = [
     "ROI_MASK_HEAD_REGISTRY",

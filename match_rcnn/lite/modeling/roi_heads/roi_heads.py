@@ -9,21 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from match_rcnn.lite.config import CfgNode, configurable
-from match_rcnn.lite.layers import ShapeSpec, nonzero_tuple
-from match_rcnn.lite.modeling.matcher import Matcher
-from match_rcnn.lite.modeling.poolers import ROIPooler
-from match_rcnn.lite.modeling.proposal_generator.proposal_utils import (
-    add_ground_truth_to_proposals,
-)
-from match_rcnn.lite.modeling.roi_heads.box_head import build_box_head
-from match_rcnn.lite.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from match_rcnn.lite.modeling.roi_heads.keypoint_head import build_keypoint_head
-from match_rcnn.lite.modeling.roi_heads.mask_head import build_mask_head
-from match_rcnn.lite.modeling.sampling import subsample_labels
-from match_rcnn.lite.structures import Boxes, ImageList, Instances, pairwise_iou
-from match_rcnn.lite.utils.events import get_event_storage
-from match_rcnn.lite.utils.registry import Registry
+from ...config import CfgNode, configurable
+from ...layers import ShapeSpec, nonzero_tuple
+from ...structures import Boxes, ImageList, Instances, pairwise_iou
+from ...utils.events import get_event_storage
+from ...utils.registry import Registry
+from ..matcher import Matcher
+from ..poolers import ROIPooler
+from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
+from ..sampling import subsample_labels
+from .box_head import build_box_head
+from .fast_rcnn import FastRCNNOutputLayers
+from .keypoint_head import build_keypoint_head
+from .mask_head import build_mask_head
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
 """Callables ``(cfg, input_shape) -> ROIHeads``."""
