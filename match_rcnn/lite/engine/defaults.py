@@ -29,22 +29,10 @@ from ..utils import comm
 from ..utils.events import EventWriter
 from ..utils.logger import setup_logger
 from . import hooks
-from .setup import (
-    create_ddp_model,
-    default_argument_parser,
-    default_setup,
-    default_writers,
-)
+from .setup import create_ddp_model, default_writers
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, State, TrainerBase
 
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
+__all__ = ["DefaultPredictor", "DefaultTrainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +102,6 @@ class DefaultTrainer(TrainerBase):
         model = create_ddp_model(model, broadcast_buffers=False)
         trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer(model, data_loader, optimizer)
-        self._trainer.register_hooks([_HandOn(self)])
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
@@ -137,15 +124,13 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[HookBase]:
-        """Timer, learning rate, PreciseBN if configured, checkpoints, evaluation, writers.
+        """Timer, learning rate, checkpoints, evaluation, writers.
 
-        Those that write files are there in the main process alone. Checkpoints come after the
-        hooks whose state they hold; writers last, to see what the others put.
+        Who writes files is in the main process alone. Writers come last: what others put into the
+        event storage after a step is then there.
         """
         cfg = self.cfg
         built: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            built.append(self._precise_bn())
         if comm.is_main_process():
             period = cfg.SOLVER.CHECKPOINT_PERIOD
             built.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
@@ -153,18 +138,6 @@ class DefaultTrainer(TrainerBase):
         if comm.is_main_process():
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return built
-
-    def _precise_bn(self) -> HookBase:
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        # A second set of workers for a few batches would cost more memory than time.
-        cfg.DATALOADER.NUM_WORKERS = 0
-        return hooks.PreciseBN(
-            cfg.TEST.EVAL_PERIOD,
-            self.model,
-            self.build_train_loader(cfg),
-            cfg.TEST.PRECISE_BN.NUM_ITER,
-        )
 
     def _test_and_save_results(self) -> Mapping[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.model)
@@ -226,7 +199,7 @@ class DefaultTrainer(TrainerBase):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """Override it to evaluate: here is none, since data sets differ too much."""
         raise NotImplementedError(
-            "To evaluate, implement build_evaluator() or give evaluators to test()"
+            "there is no evaluator: override build_evaluator(), or pass evaluators to test()"
         )
 
     @classmethod
@@ -259,7 +232,7 @@ class DefaultTrainer(TrainerBase):
                 continue
             results[name] = inference_on_dataset(model, cls.build_test_loader(cfg, name), evaluator)
             if comm.is_main_process():
-                logger.info("Evaluation results for %s in csv format:", name)
+                logger.info("Metrics of %s, as lines that can be copied:", name)
                 print_csv_format(results[name])
         return results[names[0]] if len(names) == 1 else results
 
@@ -280,8 +253,8 @@ class DefaultTrainer(TrainerBase):
             return cfg
         if cfg.SOLVER.IMS_PER_BATCH % reference != 0:
             raise ValueError(
-                f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of "
-                f"SOLVER.REFERENCE_WORLD_SIZE ({reference})"
+                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be split among the "
+                f"{reference} processes of SOLVER.REFERENCE_WORLD_SIZE"
             )
         scaled = cfg.clone()
         scaled.defrost()
@@ -306,16 +279,6 @@ class DefaultTrainer(TrainerBase):
     @property
     def optimizer(self) -> Optimizer:
         return self._trainer.optimizer
-
-
-class _HandOn(HookBase):
-    """Tells the default trainer's hooks what its inner trainer does."""
-
-    def __init__(self, outer: TrainerBase):
-        self._outer = weakref.proxy(outer)
-
-    def after_backward(self) -> None:
-        self._outer.after_backward()
 
 
 def _scale(cfg: CfgNode, scale: float) -> None:

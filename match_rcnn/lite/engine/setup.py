@@ -1,4 +1,4 @@
-"""What a training script does around its trainer."""
+"""Before a training: the command line, the process, several processes, who writes."""
 
 import argparse
 import logging
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default as ddp_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.atomic_file import whole_file
@@ -21,31 +20,28 @@ from ..utils.logger import setup_logger
 
 logger = logging.getLogger(__name__)
 
+_PACKAGE = __name__.rsplit(".", 2)[0]
 
-def create_ddp_model(
-    model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
-) -> nn.Module:
-    """``model`` wrapped for training in several processes; itself when there is but one.
+
+def create_ddp_model(model: nn.Module, **kwargs: Any) -> nn.Module:
+    """The model for one of several processes; as it is where there is only one.
 
     Args:
-        fp16_compression: halve what is exchanged by sending gradients as float16.
-        kwargs: for ``DistributedDataParallel``.
+        kwargs: of ``DistributedDataParallel``.
     """
     if comm.get_world_size() == 1:
         return model
-    if "device_ids" not in kwargs and next(model.parameters()).is_cuda:
-        kwargs["device_ids"] = [comm.get_local_rank()]
-    wrapped = DistributedDataParallel(model, **kwargs)
-    if fp16_compression:
-        wrapped.register_comm_hook(state=None, hook=ddp_hooks.fp16_compress_hook)
-    return wrapped
+    on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model, device_ids=[comm.get_local_rank()] if on_gpu else None, **kwargs
+    )
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The options of a training script.
+    """What the command line of a training takes.
 
     Args:
-        epilog: shown below them; None shows examples.
+        epilog: the end of its help; some examples by default.
     """
     parser = argparse.ArgumentParser(
         epilog=epilog or _examples(os.path.basename(sys.argv[0])),
@@ -68,55 +64,74 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def _examples(script: str) -> str:
-    return f"""examples:
-  train on four GPUs, or in four processes on the CPU:
-    {script} --num-gpus 4 --config-file cfg.yaml
-  change settings:
-    {script} --config-file cfg.yaml MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001
-  two machines, the first of which the second can reach:
-    {script} --num-gpus 4 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT
-    {script} --num-gpus 4 --num-machines 2 --machine-rank 1 --dist-url tcp://HOST:PORT
+    start = f"{script} --config-file FILE"
+    return f"""for example
+  on one GPU:                  {start}
+  four GPUs, or processes:     {start} --num-gpus 4
+  half the learning rate:      {start} SOLVER.BASE_LR 0.01
+  two machines, on the first:  {start} --num-gpus 4 --num-machines 2 --dist-url tcp://FIRST:PORT
+                on the second: the same, and --machine-rank 1
 """
 
 
 def default_setup(cfg: CfgNode, args: Any) -> None:
-    """What a run does first: make OUTPUT_DIR, log to it, save the config there, seed.
+    """Prepare a process for what ``cfg`` describes: its output folder, logs, seeds, precision.
+
+    The folder gets the log and ``config.yaml``, the whole config.
 
     Args:
-        args: the parsed command line, for the log; ``eval_only`` and ``config_file`` are used.
+        args: from :func:`default_argument_parser`, or anything else worth a line in the log.
+
+    Raises:
+        ValueError: FLOAT32_PRECISION is none of its values.
     """
-    rank = comm.get_rank()
-    if comm.is_main_process() and cfg.OUTPUT_DIR:
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    rank, folder = comm.get_rank(), cfg.OUTPUT_DIR
+    writes = comm.is_main_process() and folder
+    if writes:
+        os.makedirs(folder, exist_ok=True)
+    # Loggers of all processes write into it.
     comm.synchronize()
-    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name="fvcore")
-    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank)
-    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", args)
-    if getattr(args, "config_file", ""):
-        with open(args.config_file) as file:
-            logger.info("Contents of %s:\n%s", args.config_file, file.read())
-    if comm.is_main_process() and cfg.OUTPUT_DIR:
-        logger.info("Running with full config:\n%s", cfg.dump())
-        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    for name in ("fvcore", _PACKAGE):
+        setup_logger(folder or None, distributed_rank=rank, name=name)
+    logger.info("Process %d of %d, on\n%s", rank, comm.get_world_size(), collect_env_info())
+    logger.info("Started with %s", args)
+    if writes:
+        path = os.path.join(folder, "config.yaml")
         with whole_file(path) as yaml:
             yaml.write(cfg.dump().encode())
-        logger.info("Full config saved to %s", path)
+        logger.info("Settings, also in %s:\n%s", path, cfg.dump())
     # Each process its own: they must not draw the same samples.
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     if not getattr(args, "eval_only", False):
         # Searching for fast convolutions pays over many batches only.
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     if cfg.FLOAT32_PRECISION:
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        set_float32_precision(cfg.FLOAT32_PRECISION)
+
+
+def set_float32_precision(precision: str) -> None:
+    """How GPUs multiply matrices and convolve in float32; the CPU goes on as it does.
+
+    Args:
+        precision: "highest" is float32 throughout; "high" and "medium" allow TF32.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise ValueError(
+            f"FLOAT32_PRECISION must be '', 'highest', 'high' or 'medium', got {precision!r}"
+        )
+    # Not torch.set_float32_matmul_precision: it leaves out cuDNN and takes in the CPU.
+    torch.backends.cuda.matmul.allow_tf32 = precision != "highest"
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Writers to the console, to ``output_dir/metrics.json`` and to TensorBoard.
+    """To the console, to ``metrics.json`` and to TensorBoard, both in ``output_dir``.
 
     Args:
-        max_iter: of the training, for the time that is left.
+        max_iter: where training will end; the console then shows when that will be.
     """
     os.makedirs(output_dir, exist_ok=True)
     return [

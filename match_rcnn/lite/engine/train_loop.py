@@ -8,8 +8,8 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,39 +29,40 @@ State = dict[str, Any]
 
 
 class HookBase:
-    """What acts around the steps of a trainer. Override what is needed.
+    """Acts at fixed moments of a training. All methods may be overridden, none has to be.
 
-    ``self.trainer`` is the trainer, from :meth:`TrainerBase.register_hooks` on. Hooks are called
-    in the order in which they were registered: one that saves a checkpoint comes after those
+    From :meth:`TrainerBase.register_hooks` on, ``self.trainer`` is who calls them. Of several
+    hooks the one registered first is called first: what writes a checkpoint belongs behind those
     whose state is to be in it.
     """
 
     trainer: "TrainerBase"
 
     def before_train(self) -> None:
-        """Called before the first iteration."""
+        """Training begins; no step is done yet."""
 
     def after_train(self) -> None:
-        """Called after the last iteration, and also when training failed; it succeeded when
-        ``trainer.iter == trainer.max_iter``."""
+        """No further step will come, be it for an error: ``trainer.iter`` has reached
+        ``trainer.max_iter`` only where all of them were done."""
 
     def before_step(self) -> None:
-        """Called before each iteration."""
+        """Step ``trainer.iter`` begins."""
 
     def after_backward(self) -> None:
-        """Called after the backward pass, before the optimizer steps."""
+        """There are gradients, which the optimizer has not used yet. Hooks of a
+        :class:`SimpleTrainer` hear of it, those of a ``DefaultTrainer`` do not."""
 
     def after_step(self) -> None:
-        """Called after each iteration."""
+        """Step ``trainer.iter`` is done."""
 
     def state_dict(self) -> State:
-        """What of this hook belongs into a checkpoint; with it goes ``load_state_dict``."""
+        """What a checkpoint should hold of it. Who returns anything has a ``load_state_dict``."""
         return {}
 
 
 def is_due(hook: HookBase, period: int) -> bool:
-    """Whether the iteration that just ended is a multiple of ``period`` (0: never), and not the
-    last one, whose turn is after the training."""
+    """Whether it is time for what happens each ``period`` iterations (0: never) and, for the last
+    one, only when training has ended."""
     done = hook.trainer.iter + 1
     return period > 0 and done % period == 0 and done != hook.trainer.max_iter
 
@@ -100,73 +101,77 @@ class TrainerBase:
                 self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> Any:
-        """Run the iterations ``start_iter`` to ``max_iter - 1``."""
+        """Do the steps from ``start_iter`` on, up to but without ``max_iter``."""
         logger.info("Starting training from iteration %d", start_iter)
-        self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
+        self.start_iter, self.max_iter = start_iter, max_iter
+        self.iter = start_iter
         with EventStorage(start_iter) as self.storage:
             try:
                 self.before_train()
                 for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                # Only now: hooks tell by it that training got to its end.
+                    self._whole_step()
+                # Not in the loop's head: by it hooks tell a whole training from a broken one.
                 self.iter = max_iter
             except Exception:
-                logger.exception("Exception during training:")
+                logger.exception("Training failed in iteration %d:", self.iter)
                 raise
             finally:
                 self.after_train()
 
-    def before_train(self) -> None:
+    def _whole_step(self) -> None:
+        self.before_step()
+        self.run_step()
+        self.after_step()
+
+    def _call(self, moment: str) -> None:
+        """Call a method of every hook, in their order."""
         for hook in self._hooks:
-            hook.before_train()
+            getattr(hook, moment)()
+
+    def before_train(self) -> None:
+        self._call("before_train")
 
     def after_train(self) -> None:
         self.storage.iter = self.iter
-        for hook in self._hooks:
-            hook.after_train()
+        self._call("after_train")
 
     def before_step(self) -> None:
         self.storage.iter = self.iter
-        for hook in self._hooks:
-            hook.before_step()
+        self._call("before_step")
 
     def after_backward(self) -> None:
-        for hook in self._hooks:
-            hook.after_backward()
+        self._call("after_backward")
 
     def after_step(self) -> None:
-        for hook in self._hooks:
-            hook.after_step()
+        self._call("after_step")
 
     def run_step(self) -> None:
         raise NotImplementedError
 
     def state_dict(self) -> State:
-        """``iteration``, the last one that was done, and ``hooks``, their states by class name, if
-        they have any."""
+        """``iteration``, of the step done last; and under ``hooks`` what hooks gave, by the names
+        of their classes; of equal names the first that gave any."""
         states: State = {}
         for hook in self._hooks:
-            state = hook.state_dict()
-            if state:
-                states.setdefault(type(hook).__qualname__, state)
+            if given := hook.state_dict():
+                states.setdefault(type(hook).__qualname__, given)
         return {"iteration": self.iter, **({"hooks": states} if states else {})}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.iter = state_dict["iteration"]
+        takers: dict[str, Any] = {}
+        for hook in self._hooks:
+            if hasattr(hook, "load_state_dict"):
+                takers.setdefault(type(hook).__qualname__, hook)
         for name, state in state_dict.get("hooks", {}).items():
-            for hook in self._hooks:
-                if type(hook).__qualname__ == name and hasattr(hook, "load_state_dict"):
-                    hook.load_state_dict(state)
-                    break
+            if name in takers:
+                takers[name].load_state_dict(state)
             else:
                 logger.warning("No hook %r takes its state from the checkpoint; ignored.", name)
 
 
 class SimpleTrainer(TrainerBase):
-    """One batch, one loss dict, one backward pass and one optimizer step an iteration."""
+    """A step is one batch forth and back and one update of the weights."""
 
     def __init__(
         self,
@@ -174,42 +179,34 @@ class SimpleTrainer(TrainerBase):
         data_loader: Iterable[Any],
         optimizer: Optimizer,
         gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False,
-        async_write_metrics: bool = False,
     ):
         """
         Args:
-            model: takes a batch and returns a loss or a dict of losses; put into training mode.
-            data_loader: an endless iterable of batches.
+            model: from a batch to a loss, or losses by name. It is set to training here.
+            data_loader: gives batches without end.
             optimizer: of the model's parameters.
             gather_metric_period: losses are gathered from all processes and written every so
                 many iterations.
-            zero_grad_before_forward: clear gradients before the forward pass, not after it.
-            async_write_metrics: write losses in another thread, so that this one need not wait
-                for the GPU.
         """
         super().__init__()
-        model.train()
-        self.model = model
+        self.model = model.train()
         self.data_loader = data_loader
         self.optimizer = optimizer
         self.gather_metric_period = gather_metric_period
-        self.zero_grad_before_forward = zero_grad_before_forward
-        self._data_loader_iter_obj: Iterator[Any] | None = None
-        self._writer = ThreadPoolExecutor(max_workers=1) if async_write_metrics else None
-        self._pending: Future[None] | None = None
+
+    @cached_property
+    def _data_loader_iter(self) -> Iterator[Any]:
+        # Made late: workers start when they are needed.
+        return iter(self.data_loader)
 
     def run_step(self) -> None:
         assert self.model.training, "the model was switched to evaluation and not back"
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
         loss_dict, total = self._forward(data)
-        if not self.zero_grad_before_forward:
-            # On a GPU this overlaps with the forward pass.
-            self.optimizer.zero_grad()
+        # Not before the forward pass, with which it overlaps on a GPU.
+        self.optimizer.zero_grad()
         self._backward(total)
         self.after_backward()
         # A loss that is not finite raises here, before it can reach the weights.
@@ -231,42 +228,12 @@ class SimpleTrainer(TrainerBase):
     def _step_optimizer(self) -> None:
         self.optimizer.step()
 
-    @property
-    def _data_loader_iter(self) -> Iterator[Any]:
-        # Made late: workers start when they are needed.
-        if self._data_loader_iter_obj is None:
-            self._data_loader_iter_obj = iter(self.data_loader)
-        return self._data_loader_iter_obj
-
-    def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
-        """Go on with another loader; the old one is let go before the new one is built."""
-        del self.data_loader
-        self._data_loader_iter_obj = None
-        self.data_loader = data_loader_builder()
-
-    def _write_metrics(
-        self,
-        loss_dict: Mapping[str, Tensor],
-        data_time: float,
-        prefix: str = "",
-        iter: int | None = None,
-    ) -> None:
-        cur_iter = self.iter if iter is None else iter
-        if (cur_iter + 1) % self.gather_metric_period != 0:
-            return
-        if self._writer is None:
-            self.write_metrics(loss_dict, data_time, cur_iter, prefix)
-            return
-        if self._pending is not None:
-            self._pending.result()
-        self._pending = self._writer.submit(
-            self.write_metrics, loss_dict, data_time, cur_iter, prefix
-        )
+    def _write_metrics(self, loss_dict: Mapping[str, Tensor], data_time: float) -> None:
+        if (self.iter + 1) % self.gather_metric_period == 0:
+            self.write_metrics(loss_dict, data_time, self.iter)
 
     @staticmethod
-    def write_metrics(
-        loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: int, prefix: str = ""
-    ) -> None:
+    def write_metrics(loss_dict: Mapping[str, Tensor], data_time: float, cur_iter: int) -> None:
         """Put the losses, averaged over the processes, their sum and the time spent on loading
         (the longest of all processes) into the event storage. All processes must call this.
 
@@ -274,7 +241,6 @@ class SimpleTrainer(TrainerBase):
             loss_dict: scalars.
             data_time: seconds.
             cur_iter: iteration that they belong to.
-            prefix: of the name "total_loss".
 
         Raises:
             FloatingPointError: the sum is infinite or NaN.
@@ -292,19 +258,12 @@ class SimpleTrainer(TrainerBase):
         total = sum(losses.values())
         if not math.isfinite(total):
             raise FloatingPointError(
-                f"Loss became infinite or NaN at iteration={cur_iter}!\nloss_dict = {losses}"
+                f"iteration {cur_iter} has a loss that is not finite, so training ends: {losses}"
             )
-        storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
+        storage.put_scalar("total_loss", total, cur_iter=cur_iter)
         if len(losses) > 1:
             for name, loss in losses.items():
                 storage.put_scalar(name, loss, cur_iter=cur_iter)
-
-    def after_train(self) -> None:
-        super().after_train()
-        if self._writer is not None:
-            self._writer.shutdown(wait=True)
-        if self._pending is not None:
-            self._pending.result()
 
     def state_dict(self) -> State:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -323,31 +282,20 @@ class AMPTrainer(SimpleTrainer):
         data_loader: Iterable[Any],
         optimizer: Optimizer,
         gather_metric_period: int = 1,
-        zero_grad_before_forward: bool = False,
+        *,
         grad_scaler: torch.amp.GradScaler | None = None,
         precision: torch.dtype | None = None,
-        log_grad_scaler: bool = False,
-        async_write_metrics: bool = False,
     ):
         """
         Args:
-            model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward,
-                async_write_metrics: as in :class:`SimpleTrainer`.
-            grad_scaler: keeps small gradients from vanishing; None makes one that scales if
-                ``precision`` is float16 (the range of bfloat16 needs none).
-            precision: None takes float16 on a GPU and bfloat16 on the CPU.
-            log_grad_scaler: put the scale into the event storage.
+            grad_scaler: keeps small gradients from vanishing. By default one that scales with
+                float16 alone, since bfloat16 reaches as far down as float32.
+            precision: by default float16 on a GPU and bfloat16 on the CPU.
+            model, data_loader, optimizer, gather_metric_period: of the base class.
         """
         if isinstance(model, DataParallel):
             raise ValueError("AMPTrainer needs one process a GPU; launch() starts them")
-        super().__init__(
-            model,
-            data_loader,
-            optimizer,
-            gather_metric_period,
-            zero_grad_before_forward,
-            async_write_metrics,
-        )
+        super().__init__(model, data_loader, optimizer, gather_metric_period)
         self._device = next(model.parameters()).device.type
         if precision is None:
             precision = torch.bfloat16 if self._device == "cpu" else torch.float16
@@ -355,7 +303,6 @@ class AMPTrainer(SimpleTrainer):
         self.grad_scaler = grad_scaler or torch.amp.GradScaler(
             self._device, enabled=precision == torch.float16
         )
-        self.log_grad_scaler = log_grad_scaler
 
     def _forward(self, data: Any) -> tuple[Mapping[str, Tensor], Tensor]:
         with torch.autocast(self._device, dtype=self.precision):
@@ -363,8 +310,6 @@ class AMPTrainer(SimpleTrainer):
 
     def _backward(self, total: Tensor) -> None:
         super()._backward(self.grad_scaler.scale(total))
-        if self.log_grad_scaler:
-            get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
 
     def _step_optimizer(self) -> None:
         self.grad_scaler.step(self.optimizer)

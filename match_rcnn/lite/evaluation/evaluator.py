@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 from ..utils import comm
-from ..utils.logger import log_every_n_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class _Stopwatch:
         self._warmup = min(WARMUP_BATCHES, total - 1)
         self._parts = {"Dataloading": 0.0, "Inference": 0.0, "Eval": 0.0}
         self.start = self._last = time.perf_counter()
+        self._logged = -math.inf
 
     def lap(self, part: str) -> None:
         """The time since the last call went into ``part``."""
@@ -96,7 +97,10 @@ class _Stopwatch:
             self._parts = dict.fromkeys(self._parts, 0.0)
         counted = done - self._warmup
         if counted > 0 and (done >= 2 * self._warmup or self._parts["Inference"] > LOG_SECONDS):
-            log_every_n_seconds(logging.INFO, self._progress(done, counted), n=LOG_SECONDS)
+            now = time.perf_counter()
+            if now - self._logged >= LOG_SECONDS:
+                self._logged = now
+                logger.info(self._progress(done, counted))
 
     def _progress(self, done: int, counted: int) -> str:
         per_batch = (time.perf_counter() - self.start) / counted

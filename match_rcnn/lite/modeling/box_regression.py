@@ -6,13 +6,13 @@ Shapes: ``N`` images, ``R`` anchors or proposals an image, ``P`` foreground ones
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from fvcore.nn import giou_loss, smooth_l1_loss
+from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 
-from ..layers import ciou_loss, diou_loss, nonzero_tuple
+from ..layers import nonzero_tuple
 from ..structures import Boxes
 
 __all__ = ["Box2BoxTransform"]
@@ -96,20 +96,12 @@ def _encode_axis(
     return shift, scale_weight * torch.log(target_size / source_size)
 
 
-_IOU_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "giou": giou_loss,
-    "diou": diou_loss,
-    "ciou": ciou_loss,
-}
-
-
-def _dense_box_regression_loss(
-    anchors: Sequence[Boxes | Tensor],
+def dense_box_regression_loss(
+    anchors: Sequence[Boxes],
     box2box_transform: Box2BoxTransform,
     pred_anchor_deltas: list[Tensor],
     gt_boxes: list[Tensor],
     fg_mask: Tensor,
-    box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
     """Sum of the box loss over the foreground of a batch.
@@ -120,7 +112,6 @@ def _dense_box_regression_loss(
         pred_anchor_deltas: one (N, R_i, 4) a feature map.
         gt_boxes: N of (R, 4), the ground truth of each anchor; rows outside ``fg_mask`` are unused.
         fg_mask: (N, R) bool.
-        box_reg_loss_type: "smooth_l1" on the deltas; "giou", "diou" or "ciou" on the boxes.
         smooth_l1_beta: where L2 turns into L1; 0 is plain L1.
 
     Returns:
@@ -129,10 +120,9 @@ def _dense_box_regression_loss(
     image_index, anchor_index = nonzero_tuple(fg_mask)
     return box_regression_loss(
         box2box_transform,
-        torch.cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])[anchor_index],
+        Boxes.cat(list(anchors)).tensor[anchor_index],
         torch.cat(pred_anchor_deltas, dim=1)[image_index, anchor_index],
         torch.stack(gt_boxes)[image_index, anchor_index],
-        box_reg_loss_type,
         smooth_l1_beta,
     )
 
@@ -142,21 +132,11 @@ def box_regression_loss(
     sources: Tensor,
     deltas: Tensor,
     targets: Tensor,
-    box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
     """Sum of the losses of P boxes: of (P, 4) ``deltas`` that should take sources to targets.
 
-    The other arguments are those of :func:`_dense_box_regression_loss`.
-
-    Raises:
-        ValueError: for an unknown ``box_reg_loss_type``.
+    The other arguments are those of :func:`dense_box_regression_loss`.
     """
-    if box_reg_loss_type == "smooth_l1":
-        target_deltas = box2box_transform.get_deltas(sources, targets)
-        return smooth_l1_loss(deltas, target_deltas, beta=smooth_l1_beta, reduction="sum")
-    if box_reg_loss_type not in _IOU_LOSSES:
-        known = ", ".join(["smooth_l1", *_IOU_LOSSES])
-        raise ValueError(f"unknown box regression loss {box_reg_loss_type!r}; there are {known}")
-    boxes = box2box_transform.apply_deltas(deltas, sources)
-    return _IOU_LOSSES[box_reg_loss_type](boxes, targets, reduction="sum")
+    wanted = box2box_transform.get_deltas(sources, targets)
+    return smooth_l1_loss(deltas, wanted, beta=smooth_l1_beta, reduction="sum")

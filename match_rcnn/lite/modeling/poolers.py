@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import RoIPool
 
 from ..layers import ROIAlign
 from ..structures import Boxes
@@ -48,15 +47,9 @@ def convert_boxes_to_pooler_format(box_lists: list[Boxes]) -> Tensor:
 def _make_level_pooler(
     pooler_type: str, output_size: tuple[int, int], scale: float, sampling_ratio: int
 ) -> nn.Module:
-    if pooler_type == "ROIAlignV2":
-        return ROIAlign(output_size, scale, sampling_ratio, aligned=True)
-    if pooler_type == "ROIAlign":
-        return ROIAlign(output_size, scale, sampling_ratio, aligned=False)
-    if pooler_type == "ROIPool":
-        return RoIPool(output_size, scale)
-    raise ValueError(
-        f"unknown pooler type {pooler_type!r}; there are ROIAlignV2, ROIAlign, ROIPool"
-    )
+    if pooler_type not in ("ROIAlignV2", "ROIAlign"):
+        raise ValueError(f"unknown pooler type {pooler_type!r}; there are ROIAlignV2, ROIAlign")
+    return ROIAlign(output_size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2")
 
 
 def _level_of_scale(scale: float) -> int:
@@ -73,7 +66,7 @@ class ROIPooler(nn.Module):
         output_size: ``S``, or (height, width).
         scales: of each feature map relative to the image, 1 / stride, finest first.
         sampling_ratio: samples a bin and axis; 0 adapts to the box.
-        pooler_type: "ROIAlignV2" (half-pixel correct), "ROIAlign" or "ROIPool".
+        pooler_type: "ROIAlignV2" (half-pixel correct) or "ROIAlign".
         canonical_box_size: see :func:`assign_boxes_to_levels`.
         canonical_level: likewise.
 

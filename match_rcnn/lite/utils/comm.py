@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch import distributed as dist
 
-_local_group: Any = None
+_local_size: int | None = None
 
 
 def _distributed() -> bool:
@@ -30,51 +29,32 @@ def get_rank() -> int:
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Find the processes of this machine; every process must call it, after
-    ``init_process_group``.
-
-    Args:
-        num_workers_per_machine: the same on all machines; ranks count machine by machine.
+    """Say how many processes each machine has; ranks count machine by machine.
 
     Raises:
         ValueError: that number does not divide the number of processes.
     """
-    global _local_group
-    world, size = get_world_size(), num_workers_per_machine
-    if size < 1 or world % size:
-        raise ValueError(f"{world} processes cannot be {size} on each machine")
-    # Everyone makes every group: new_group is collective.
-    groups = [dist.new_group(list(range(i, i + size))) for i in range(0, world, size)]
-    _local_group = groups[get_rank() // size]
-
-
-def get_local_process_group() -> Any:
-    """The process group of this machine.
-
-    Raises:
-        RuntimeError: ``create_local_process_group`` was not called.
-    """
-    if _local_group is None:
-        raise RuntimeError("the processes of this machine are not known: start with launch()")
-    return _local_group
+    global _local_size
+    if num_workers_per_machine < 1 or get_world_size() % num_workers_per_machine:
+        raise ValueError(
+            f"{get_world_size()} processes cannot be {num_workers_per_machine} on each machine"
+        )
+    _local_size = num_workers_per_machine
 
 
 def get_local_rank() -> int:
-    """Which of this machine's processes this is; under torchrun known without a group."""
+    """Which of this machine's processes this is.
+
+    Raises:
+        RuntimeError: neither ``create_local_process_group`` nor torchrun has told.
+    """
     if not _distributed():
         return 0
-    if _local_group is None and "LOCAL_RANK" in os.environ:
-        return int(os.environ["LOCAL_RANK"])
-    return dist.get_rank(group=get_local_process_group())
-
-
-def get_local_size() -> int:
-    """How many processes this machine has; under torchrun known without a group."""
-    if not _distributed():
-        return 1
-    if _local_group is None and "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"])
-    return dist.get_world_size(group=get_local_process_group())
+    if _local_size is not None:
+        return get_rank() % _local_size
+    if "LOCAL_RANK" not in os.environ:
+        raise RuntimeError("the processes of this machine are not known: start with launch()")
+    return int(os.environ["LOCAL_RANK"])
 
 
 def is_main_process() -> bool:
@@ -83,13 +63,10 @@ def is_main_process() -> bool:
 
 def synchronize() -> None:
     """Wait until every process is here."""
-    if get_world_size() == 1:
-        return
-    if dist.get_backend() == dist.Backend.NCCL:
+    if get_world_size() > 1:
+        nccl = dist.get_backend() == dist.Backend.NCCL
         # Without a device, NCCL would guess one.
-        dist.barrier(device_ids=[torch.cuda.current_device()])
-    else:
-        dist.barrier()
+        dist.barrier(device_ids=[torch.cuda.current_device()] if nccl else None)
 
 
 def _cpu_group() -> Any:
@@ -102,57 +79,22 @@ def _gloo_group() -> Any:
     return dist.new_group(backend="gloo")
 
 
-def all_gather(data: Any, group: Any = None) -> list[Any]:
+def all_gather(data: Any) -> list[Any]:
     """The ``data`` (picklable) of every process, by rank."""
-    if get_world_size() == 1:
-        return [data]
-    group = group or _cpu_group()
-    world = dist.get_world_size(group)
-    if world == 1:
-        return [data]
-    output: list[Any] = [None] * world
-    dist.all_gather_object(output, data, group=group)
-    return output
+    found: list[Any] = [data] * get_world_size()
+    if len(found) > 1:
+        dist.all_gather_object(found, data, group=_cpu_group())
+    return found
 
 
-def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
+def gather(data: Any, dst: int = 0) -> list[Any]:
     """The ``data`` (picklable) of every process by rank, at rank ``dst``; ``[]`` elsewhere."""
-    if get_world_size() == 1:
-        return [data]
-    group = group or _cpu_group()
-    world = dist.get_world_size(group)
-    if world == 1:
-        return [data]
-    if dist.get_rank(group) != dst:
-        dist.gather_object(data, None, dst=dst, group=group)
-        return []
-    output: list[Any] = [None] * world
-    dist.gather_object(data, output, dst=dst, group=group)
-    return output
+    found = [data] * get_world_size() if get_rank() == dst else []
+    if get_world_size() > 1:
+        dist.gather_object(data, found or None, dst=dst, group=_cpu_group())
+    return found
 
 
 def shared_random_seed() -> int:
-    """A random number that is the same in all processes; drawn from numpy's generator of rank 0."""
+    """A seed that all processes agree on, drawn from numpy's generator of rank 0."""
     return int(all_gather(int(np.random.randint(2**31)))[0])  # noqa: NPY002
-
-
-def reduce_dict(input_dict: dict[str, Tensor], average: bool = True) -> dict[str, Tensor]:
-    """Sum or average scalars over all processes.
-
-    Args:
-        input_dict: scalar tensors, the same names in every process.
-        average: or else the sum.
-
-    Returns:
-        the result at rank 0; elsewhere the values mean nothing.
-    """
-    world = get_world_size()
-    if world == 1:
-        return input_dict
-    with torch.no_grad():
-        names = sorted(input_dict)
-        values = torch.stack([input_dict[name] for name in names])
-        dist.reduce(values, dst=0)
-        if average and get_rank() == 0:
-            values /= world
-    return dict(zip(names, values, strict=True))

@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-from datetime import datetime
+import secrets
 
 import numpy as np
 import torch
@@ -12,16 +12,11 @@ __all__ = ["seed_all_rng"]
 
 
 def seed_all_rng(seed: int | None = None) -> None:
-    """Seed Python's, numpy's and torch's generators, and the hash seed of child processes.
-
-    Args:
-        seed: None takes one from the clock, the process and the system's randomness, and logs it.
-    """
+    """Make random numbers of Python, numpy and torch, and the hashes of processes started from
+    here, a function of ``seed``; None draws one from the system and logs it."""
     if seed is None:
-        clock = int(datetime.now().strftime("%S%f"))
-        seed = os.getpid() + clock + int.from_bytes(os.urandom(2), "big")
-        logging.getLogger(__name__).info("Using a generated random seed %d", seed)
-    np.random.seed(seed)  # noqa: NPY002 (augmentations draw from the global generator)
-    torch.manual_seed(seed)
-    random.seed(seed)
+        seed = secrets.randbits(32)
+        logging.getLogger(__name__).info("The seed of this run is %d", seed)
+    for seeding in (random.seed, np.random.seed, torch.manual_seed):
+        seeding(seed)
     os.environ["PYTHONHASHSEED"] = str(seed)

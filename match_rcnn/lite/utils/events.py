@@ -1,12 +1,11 @@
 """What happens during training: figures and pictures by iteration, and those who write them."""
 
 import datetime
+import itertools
 import json
 import logging
 import os
-import resource
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ __all__ = [
     "JSONWriter",
     "TensorboardXWriter",
     "get_event_storage",
-    "has_event_storage",
 ]
 
 _storages: list["EventStorage"] = []
@@ -43,12 +41,8 @@ def get_event_storage() -> "EventStorage":
     return _storages[-1]
 
 
-def has_event_storage() -> bool:
-    return bool(_storages)
-
-
 class EventStorage:
-    """Scalars with their history, and the pictures and histograms that nobody wrote yet.
+    """Scalars with their history, and the pictures that nobody wrote yet.
 
     Args:
         start_iter: the iteration to begin with.
@@ -61,7 +55,6 @@ class EventStorage:
         self._smoothing_hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
         self._vis_data: list[tuple[str, Any, int]] = []
-        self._histograms: list[dict[str, Any]] = []
 
     def put_image(self, img_name: str, img_tensor: Any) -> None:
         """Keep a picture until a writer has taken it.
@@ -96,36 +89,6 @@ class EventStorage:
         self._history[name].update(number, iteration)
         self._latest[name] = (number, iteration)
 
-    def put_scalars(
-        self,
-        *,
-        smoothing_hint: bool = True,
-        cur_iter: int | None = None,
-        **kwargs: float | Tensor,
-    ) -> None:
-        """``put_scalar`` for each keyword."""
-        for name, value in kwargs.items():
-            self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
-
-    def put_histogram(self, hist_name: str, hist_tensor: Tensor, bins: int = 1000) -> None:
-        """Keep the histogram of a tensor of any shape until a writer has taken it."""
-        values = hist_tensor.detach().cpu().float().flatten()
-        low, high = values.min().item(), values.max().item()
-        # The arguments of SummaryWriter.add_histogram_raw.
-        self._histograms.append(
-            {
-                "tag": self._prefix + hist_name,
-                "min": low,
-                "max": high,
-                "num": len(values),
-                "sum": float(values.sum()),
-                "sum_squares": float(values.square().sum()),
-                "bucket_limits": torch.linspace(low, high, bins + 1)[1:].tolist(),
-                "bucket_counts": torch.histc(values, bins, low, high).tolist(),
-                "global_step": self._iter,
-            }
-        )
-
     def history(self, name: str) -> HistoryBuffer:
         """All values of a scalar.
 
@@ -158,11 +121,11 @@ class EventStorage:
         return float(self._history[name].median(self.count_samples(name, window_size)))
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many of a scalar's last ``window_size`` values belong to the last ``window_size``
-        iterations; fewer when it is not put in each."""
-        recent = self._history[name].values()[-window_size:]
-        last = self._latest[name][1]
-        return sum(iteration > last - window_size for _, iteration in recent)
+        """How many values a scalar got in the last ``window_size`` iterations that it has any of:
+        less than that where it is not put in each, more where several are put in one."""
+        values = self._history[name].values()
+        first = values[-1][1] - window_size + 1
+        return sum(1 for _ in itertools.takewhile(lambda v: v[1] >= first, reversed(values)))
 
     def smoothing_hints(self) -> dict[str, bool]:
         return self._smoothing_hints
@@ -197,10 +160,6 @@ class EventStorage:
     def clear_images(self) -> None:
         """Forget the pictures; writers call it when they have written them."""
         self._vis_data = []
-
-    def clear_histograms(self) -> None:
-        """Forget the histograms; writers call it when they have written them."""
-        self._histograms = []
 
     def __enter__(self) -> "EventStorage":
         _storages.append(self)
@@ -264,7 +223,7 @@ class JSONWriter(_ScalarWriter):
 
 
 class TensorboardXWriter(_ScalarWriter):
-    """Writes scalars, pictures and histograms for TensorBoard.
+    """Writes scalars and pictures for TensorBoard.
 
     Args:
         log_dir: folder of the event files, made at the first ``write``.
@@ -290,9 +249,6 @@ class TensorboardXWriter(_ScalarWriter):
         for name, image, iteration in storage._vis_data:
             self._writer.add_image(name, image, iteration)
         storage.clear_images()
-        for histogram in storage._histograms:
-            self._writer.add_histogram_raw(**histogram)
-        storage.clear_histograms()
 
     def close(self) -> None:
         if "_writer" in self.__dict__:
@@ -312,7 +268,6 @@ class CommonMetricPrinter(EventWriter):
         self.logger = logging.getLogger(__name__)
         self._max_iter = max_iter
         self._window_size = window_size
-        self._previous: tuple[int, float] | None = None
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -327,7 +282,7 @@ class CommonMetricPrinter(EventWriter):
             *self._medians(storage, "[metric]"),
             *self._times(storage),
             f"lr: {storage.latest()['lr'][0]:.5g}" if "lr" in storage.latest() else "lr: N/A",
-            f"max_mem: {_peak_mib():.0f}M",
+            _peak_memory(),
         ]
         self.logger.info("  ".join(part for part in parts if part))
 
@@ -343,38 +298,29 @@ class CommonMetricPrinter(EventWriter):
         parts = []
         for name in ("time", "data_time"):
             if name in storage.histories():
-                buffer, window = (
-                    storage.history(name),
-                    storage.count_samples(name, self._window_size),
-                )
-                parts += [
-                    f"{name}: {buffer.avg(window):.4f}",
-                    f"last_{name}: {buffer.latest():.4f}",
-                ]
+                buffer = storage.history(name)
+                mean = buffer.avg(storage.count_samples(name, self._window_size))
+                parts += [f"{name}: {mean:.4f}", f"last_{name}: {buffer.latest():.4f}"]
         return parts
 
     def _eta(self, storage: EventStorage) -> str:
-        """The time that is left, from the iterations' median time or from our own clock."""
-        if self._max_iter is None:
+        """The time that is left, as soon as an iteration's is known."""
+        if self._max_iter is None or "time" not in storage.histories():
             return ""
-        iteration, now = storage.iter, time.perf_counter()
-        left = self._max_iter - iteration - 1
-        if "time" in storage.histories():
-            seconds = float(storage.history("time").median(1000)) * left
-            storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
-        elif self._previous is None or iteration == self._previous[0]:
-            self._previous = (iteration, now)
-            return ""
-        else:
-            before, then = self._previous
-            seconds = (now - then) / (iteration - before) * left
-            self._previous = (iteration, now)
+        left = self._max_iter - storage.iter - 1
+        seconds = float(storage.history("time").median(1000)) * left
+        storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
         return f"eta: {datetime.timedelta(seconds=int(seconds))}"
 
 
-def _peak_mib() -> float:
-    """The most that tensors took on the GPU; without one, the most that the process took."""
+def _peak_memory() -> str:
+    """The most that tensors took on the GPU; without one, the most that the process took, where
+    the system tells."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1024**2
+        return f"max_mem: {torch.cuda.max_memory_allocated() / 1024**2:.0f}M"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, but bytes on macOS
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return f"max_mem: {peak / (1024**2 if sys.platform == 'darwin' else 1024):.0f}M"

@@ -1,4 +1,4 @@
-"""Logging: set-up, and messages that do not repeat themselves."""
+"""Where log messages go."""
 
 import atexit
 import copy
@@ -6,10 +6,7 @@ import functools
 import logging
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Hashable, Mapping
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from tabulate import tabulate
@@ -17,13 +14,7 @@ from termcolor import colored
 
 from .file_io import PathManager
 
-__all__ = [
-    "create_small_table",
-    "log_every_n",
-    "log_every_n_seconds",
-    "log_first_n",
-    "setup_logger",
-]
+__all__ = ["create_small_table", "setup_logger"]
 
 _PACKAGE = __name__.rsplit(".", 2)[0]
 _DATE = "%m/%d %H:%M:%S"
@@ -112,66 +103,6 @@ def _log_stream(filename: str) -> TextIO:
     stream: TextIO = PathManager.open(filename, "a", buffering=1)
     atexit.register(stream.close)
     return stream
-
-
-def _caller() -> tuple[str, tuple[str, int, str]]:
-    """The module that called into this one, and (file, line, function) of the call."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename == __file__:
-        frame = frame.f_back
-    assert frame is not None
-    name = frame.f_globals.get("__name__", "__main__")
-    place = (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-    return (_PACKAGE if name == "__main__" else name), place
-
-
-_counts: Counter[Hashable] = Counter()
-_times: dict[Hashable, float] = {}
-
-
-def log_first_n(
-    lvl: int,
-    msg: str,
-    n: int = 1,
-    *,
-    name: str | None = None,
-    key: str | tuple[str, ...] = "caller",
-) -> None:
-    """Log the first ``n`` times only.
-
-    Args:
-        lvl: the level, such as ``logging.WARNING``.
-        msg: the message.
-        n: how many times.
-        name: of the logger; the caller's module if None.
-        key: what counts as the same: "caller" (the line of code), "message", or both in a tuple.
-    """
-    module, place = _caller()
-    kinds = (key,) if isinstance(key, str) else tuple(key)
-    if not set(kinds) <= {"caller", "message"}:
-        raise ValueError(f"expected key 'caller', 'message' or both, got {key!r}")
-    identity = (*(place if "caller" in kinds else ()), *((msg,) if "message" in kinds else ()))
-    _counts[identity] += 1
-    if _counts[identity] <= n:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log the first call from a line of code, and every ``n``-th after it."""
-    module, place = _caller()
-    identity = ("every", *place)
-    _counts[identity] += 1
-    if n == 1 or _counts[identity] % n == 1:
-        logging.getLogger(name or module).log(lvl, msg)
-
-
-def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Log a call from a line of code unless it logged less than ``n`` seconds ago."""
-    module, place = _caller()
-    last, now = _times.get(place), time.monotonic()
-    if last is None or now - last >= n:
-        logging.getLogger(name or module).log(lvl, msg)
-        _times[place] = now
 
 
 def create_small_table(small_dict: Mapping[str, Any]) -> str:

@@ -1,43 +1,40 @@
-"""Second chances when an accelerator's memory runs out."""
+"""When a GPU's memory does not suffice."""
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 __all__ = ["retry_if_cuda_oom"]
 
-
-@contextmanager
-def _out_of_memory_ignored() -> Iterator[None]:
-    with suppress(torch.cuda.OutOfMemoryError):
-        yield
+logger = logging.getLogger(__name__)
 
 
 def retry_if_cuda_oom(func: Callable[..., Any]) -> Callable[..., Any]:
-    """``func``, called anew when CUDA's memory runs out: first after emptying the cache, then
-    with its tensor arguments on the CPU, where the result then is too.
+    """``func`` with two more chances where CUDA has no memory for it: with torch's cache emptied,
+    then on the CPU, which also gets the result.
 
-    ``func`` must be free of side effects; only tensors that are arguments themselves are moved,
-    not those inside of other objects.
+    It must bear being called again. Tensors are moved where they are arguments themselves, not
+    where an argument holds them.
     """
-
-    def on_cpu(value: Any) -> Any:
-        moves = getattr(getattr(value, "device", None), "type", None) == "cuda"
-        return value.to(device="cpu") if moves and hasattr(value, "to") else value
 
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with _out_of_memory_ignored():
-            return func(*args, **kwargs)
-        torch.cuda.empty_cache()
-        with _out_of_memory_ignored():
-            return func(*args, **kwargs)
-        logging.getLogger(__name__).info("CUDA is out of memory: %s goes to the CPU", func)
-        moved = {name: on_cpu(value) for name, value in kwargs.items()}
-        return func(*(on_cpu(value) for value in args), **moved)
+        for last_on_gpu in (False, True):
+            try:
+                return func(*args, **kwargs)
+            except torch.cuda.OutOfMemoryError:
+                if not last_on_gpu:
+                    torch.cuda.empty_cache()
+        logger.info("CUDA is out of memory: %s runs on the CPU", func)
+        moved = {name: _on_cpu(value) for name, value in kwargs.items()}
+        return func(*map(_on_cpu, args), **moved)
 
     return wrapped
+
+
+def _on_cpu(value: Any) -> Any:
+    device = getattr(value, "device", None)
+    return value.to(device="cpu") if getattr(device, "type", None) == "cuda" else value

@@ -16,9 +16,9 @@ from match_rcnn.lite.engine import (
     HookBase,
     default_argument_parser,
     default_setup,
-    default_writers,
     hooks,
 )
+from match_rcnn.lite.engine.setup import default_writers
 from match_rcnn.lite.evaluation import DatasetEvaluator
 from match_rcnn.lite.modeling import META_ARCH_REGISTRY
 from match_rcnn.lite.utils.logger import setup_logger
@@ -207,25 +207,36 @@ def test_inner_model_can_be_exchanged(cfg, trainer_class):
     assert trainer.optimizer is trainer._trainer.optimizer
 
 
-def test_hooks_hear_of_the_backward_pass(cfg, trainer_class):
+def test_hooks_are_called_as_upstream_calls_them(cfg, trainer_class):
+    """Only the inner trainer knows of the backward pass, and it has no hooks."""
     seen = []
 
-    class Backward(HookBase):
+    class Every(HookBase):
+        def before_train(self):
+            seen.append("before_train")
+
+        def before_step(self):
+            seen.append("before_step")
+
         def after_backward(self):
-            seen.append(self.trainer.model.layer.weight.grad is not None)
+            seen.append("after_backward")
+
+        def after_step(self):
+            seen.append("after_step")
+
+        def after_train(self):
+            seen.append("after_train")
 
     trainer = trainer_class(cfg)
-    trainer.register_hooks([Backward()])
+    trainer.register_hooks([Every()])
     trainer.train()
-    assert seen == [True] * 12
+    assert seen == ["before_train", *["before_step", "after_step"] * 12, "after_train"]
 
 
 def test_order_of_hooks(cfg, trainer_class):
-    cfg.TEST.PRECISE_BN.ENABLED = True
     assert [type(hook) for hook in trainer_class(cfg).build_hooks()] == [
         hooks.IterationTimer,
         hooks.LRScheduler,
-        hooks.PreciseBN,
         hooks.PeriodicCheckpointer,
         hooks.EvalHook,
         hooks.PeriodicWriter,
@@ -262,7 +273,7 @@ def test_no_scaling_without_reference():
     assert DefaultTrainer.auto_scale_workers(cfg, 4) is cfg
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 7
     assert DefaultTrainer.auto_scale_workers(cfg, 7) is cfg
-    with pytest.raises(ValueError, match=r"IMS_PER_BATCH \(16\) must be a multiple"):
+    with pytest.raises(ValueError, match="IMS_PER_BATCH 16 cannot be split among the 7"):
         DefaultTrainer.auto_scale_workers(cfg, 2)
 
 
@@ -296,8 +307,39 @@ def test_setup(cfg):
     assert loaded.dump() == cfg.dump()
     with open(os.path.join(cfg.OUTPUT_DIR, "log.txt")) as file:
         text = file.read()
-    assert "World size: 1" in text
+    assert "Process 0 of 1" in text
     assert "LiteEngineTestLine" in text
+
+
+@pytest.fixture
+def _backends_as_before():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("_backends_as_before")
+@pytest.mark.parametrize(
+    ("precision", "tf32"), [("highest", False), ("high", True), ("medium", True)]
+)
+def test_precision_is_that_of_the_gpu(cfg, precision, tf32):
+    a = torch.rand(256, 256, generator=torch.Generator().manual_seed(0))
+    product = a @ a
+    # Whatever was set before.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not tf32
+    cfg.FLOAT32_PRECISION = precision
+    default_setup(cfg, SimpleNamespace())
+    assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.backends.cudnn.allow_tf32 == tf32
+    assert torch.equal(a @ a, product)
+    # What would round to bfloat16 on processors that have it.
+    assert torch.get_float32_matmul_precision() != "medium"
+
+
+def test_precision_has_three_values(cfg):
+    cfg.FLOAT32_PRECISION = "low"
+    with pytest.raises(ValueError, match=r"FLOAT32_PRECISION must be .* got 'low'"):
+        default_setup(cfg, SimpleNamespace())
 
 
 def test_writers(tmp_path):

@@ -73,12 +73,6 @@ def test_v2_is_half_pixel_correct():
     torch.testing.assert_close(old, pooled + 2)
 
 
-def test_roi_pool_takes_maxima():
-    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
-    pooled = ROIPooler((1, 2), [1.0], 0, "ROIPool")([ramp], [Boxes(torch.tensor([[0.0, 0, 7, 7]]))])
-    assert pooled[0, 0, 0].tolist() == [3.0, 7.0]
-
-
 def test_no_boxes_keep_the_gradient_path():
     maps = [torch.ones(2, 3, 64 >> i, 64 >> i, requires_grad=True) for i in range(4)]
     pooler = ROIPooler(7, SCALES, 0, "ROIAlignV2")
@@ -103,7 +97,7 @@ def test_gradient_reaches_the_level_of_the_box():
     [
         ({"scales": [1 / 4, 1 / 16]}, "do not halve"),
         ({"scales": [0.3]}, "power of two"),
-        ({"pooler_type": "ROIWarp"}, "'ROIWarp'; there are ROIAlignV2, ROIAlign, ROIPool"),
+        ({"pooler_type": "ROIWarp"}, "'ROIWarp'; there are ROIAlignV2, ROIAlign"),
         ({"output_size": (1, 2, 3)}, "output_size"),
         ({"canonical_box_size": 0}, "canonical_box_size"),
     ],

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from match_rcnn.lite.modeling import detector_postprocess
+from match_rcnn.lite.modeling.postprocessing import detector_postprocess
 from match_rcnn.lite.structures import Boxes, Instances, ROIMasks
 
 

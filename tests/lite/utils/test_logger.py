@@ -3,14 +3,7 @@ import re
 
 import pytest
 
-from match_rcnn.lite.utils import logger as module
-from match_rcnn.lite.utils.logger import (
-    create_small_table,
-    log_every_n,
-    log_every_n_seconds,
-    log_first_n,
-    setup_logger,
-)
+from match_rcnn.lite.utils.logger import create_small_table, setup_logger
 
 
 @pytest.fixture
@@ -63,41 +56,6 @@ class TestSetup:
         setup_logger(path, name=name).info("one")
         setup_logger(path, name=f"{name}.sub").info("two")
         assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
-
-
-class TestRepetition:
-    def test_first_n(self, caplog):
-        for i in range(5):
-            log_first_n(logging.WARNING, f"call {i}", 2)
-        assert caplog.messages == ["call 0", "call 1"]
-        assert caplog.records[0].name == __name__
-
-    def test_by_message(self, caplog):
-        for text in ("a", "b", "a"):
-            log_first_n(logging.WARNING, text, key="message")
-        log_first_n(logging.WARNING, "a", key="message", name="other")
-        assert caplog.messages == ["a", "b"]
-        for text in ("a", "a"):
-            log_first_n(logging.WARNING, text, key=("caller", "message"))
-        assert caplog.messages == ["a", "b", "a"]
-
-    def test_unknown_key(self):
-        with pytest.raises(ValueError, match="got 'line'"):
-            log_first_n(logging.WARNING, "a", key="line")
-
-    def test_every_n(self, caplog):
-        for i in range(7):
-            log_every_n(logging.WARNING, str(i), 3)
-        for i in range(2):
-            log_every_n(logging.WARNING, f"all {i}")
-        assert caplog.messages == ["0", "3", "6", "all 0", "all 1"]
-
-    def test_every_n_seconds(self, caplog, monkeypatch):
-        clock = iter([0.0, 5.0, 11.0, 12.0])
-        monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-        for i in range(4):
-            log_every_n_seconds(logging.WARNING, str(i), 10)
-        assert caplog.messages == ["0", "2"]
 
 
 def test_small_table():

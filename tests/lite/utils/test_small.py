@@ -13,7 +13,7 @@ from match_rcnn.lite.utils.colormap import colormap, random_color, random_colors
 from match_rcnn.lite.utils.env import seed_all_rng
 from match_rcnn.lite.utils.file_io import PathManager
 from match_rcnn.lite.utils.memory import retry_if_cuda_oom
-from match_rcnn.lite.utils.registry import Registry, locate
+from match_rcnn.lite.utils.registry import Registry
 
 
 class TestSeed:
@@ -62,13 +62,6 @@ class TestRegistry:
         registry.register(OrderedDict)
         with pytest.raises(KeyError, match="'Weel' is not in the registry PART; there are: Order"):
             registry.get("Weel")
-
-    def test_locate(self):
-        assert locate("collections.OrderedDict") is OrderedDict
-        assert locate("torch.optim.sgd.SGD") is torch.optim.SGD
-        for name in ("no.such.module", "collections.Nothing", "nothing"):
-            with pytest.raises(ImportError, match=name):
-                locate(name)
 
 
 class TestOutOfMemory:

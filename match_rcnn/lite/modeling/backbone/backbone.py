@@ -33,11 +33,6 @@ class Backbone(nn.Module, metaclass=ABCMeta):
         """Images are padded to a multiple of this; 0 where any size will do."""
         return 0
 
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        """Further rules of padding: ``square_size`` asks for square images of that side."""
-        return {}
-
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of every feature map."""
         return {

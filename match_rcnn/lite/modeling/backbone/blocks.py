@@ -3,6 +3,7 @@
 Shapes: blocks take (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,6 @@ class BottleneckBlock(_ResidualBlock):
         norm: see ``get_norm``.
         stride_in_1x1: the stride is in the first convolution (MSRA's weights) and not in the 3x3
             (torchvision's weights).
-        dilation: of the 3x3 convolution.
     """
 
     def __init__(
@@ -95,7 +95,6 @@ class BottleneckBlock(_ResidualBlock):
         num_groups: int = 1,
         norm: Norm = "BN",
         stride_in_1x1: bool = False,
-        dilation: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, stride)
         self._make_shortcut(in_channels, out_channels, norm)
@@ -107,9 +106,8 @@ class BottleneckBlock(_ResidualBlock):
             3,
             norm,
             stride=stride_3x3,
-            padding=dilation,
+            padding=1,
             groups=num_groups,
-            dilation=dilation,
         )
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
         self._initialize()
@@ -139,6 +137,7 @@ def make_stage(
     *,
     in_channels: int,
     out_channels: int,
+    stride_per_block: Sequence[int],
     **kwargs: Any,
 ) -> list[CNNBlockBase]:
     """Blocks in a row, the first of which takes ``in_channels``.
@@ -148,31 +147,13 @@ def make_stage(
         num_blocks: how many.
         in_channels: of the first block.
         out_channels: of all blocks.
-        kwargs: further arguments of ``block_class``; ``NAME_per_block`` is a list that gives each
-            block its own ``NAME``.
-
-    Raises:
-        ValueError: where a ``NAME_per_block`` is not ``num_blocks`` long.
+        stride_per_block: of each.
+        kwargs: further arguments of ``block_class``.
     """
-    blocks = []
-    for index in range(num_blocks):
-        block_kwargs = _kwargs_of_block(kwargs, index, num_blocks)
-        blocks.append(block_class(in_channels, out_channels, **block_kwargs))
-        in_channels = out_channels
-    return blocks
-
-
-def _kwargs_of_block(kwargs: dict[str, Any], index: int, num_blocks: int) -> dict[str, Any]:
-    suffix = "_per_block"
-    result = {}
-    for name, value in kwargs.items():
-        if not name.endswith(suffix):
-            result[name] = value
-            continue
-        if not isinstance(value, Sequence) or len(value) != num_blocks:
-            raise ValueError(f"expected {name} as {num_blocks} values, got {value}")
-        short = name[: -len(suffix)]
-        if short in kwargs:
-            raise ValueError(f"both {short} and {name} were given")
-        result[short] = value[index]
-    return result
+    channels = [in_channels, *[out_channels] * num_blocks]
+    return [
+        block_class(before, after, stride=stride, **kwargs)
+        for (before, after), stride in zip(
+            itertools.pairwise(channels), stride_per_block, strict=True
+        )
+    ]

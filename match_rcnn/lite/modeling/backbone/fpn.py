@@ -50,11 +50,9 @@ class FPN(Backbone):
         out_channels: of every level.
         norm: of lateral and output convolutions, which have a bias where it is "".
         top_block: makes coarser levels, a :class:`TopBlock`.
-        fuse_type: "sum" or "avg" of lateral and top-down features.
-        square_pad: pad images to squares of this side; 0 does not.
 
     Raises:
-        ValueError: for features whose strides do not double, or an unknown ``fuse_type``.
+        ValueError: for features whose strides do not double.
     """
 
     def __init__(
@@ -64,19 +62,13 @@ class FPN(Backbone):
         out_channels: int,
         norm: str = "",
         top_block: nn.Module | None = None,
-        fuse_type: str = "sum",
-        square_pad: int = 0,
     ) -> None:
         super().__init__()
-        if fuse_type not in ("sum", "avg"):
-            raise ValueError(f"fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
         shapes = bottom_up.output_shape()
         if not in_features or not set(in_features) <= set(shapes):
             raise ValueError(f"FPN needs features out of {list(shapes)}, got {list(in_features)}")
         strides = [_stride_of(shapes[name]) for name in in_features]
         self.in_features = tuple(in_features)
-        self._fuse_type = fuse_type
-        self._square_pad = square_pad
         self._levels = _levels_of(strides)
         for level, name in zip(self._levels, in_features, strict=True):
             in_channels = shapes[name].channels
@@ -118,10 +110,6 @@ class FPN(Backbone):
     def size_divisibility(self) -> int:
         return self._size_divisibility
 
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        return {"square_size": self._square_pad}
-
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W) images, H and W multiples of ``size_divisibility``, to p2, p3, ..."""
         features = self.bottom_up(x)
@@ -131,8 +119,6 @@ class FPN(Backbone):
             merged = self.get_submodule(f"fpn_lateral{level}")(features[name])
             if coarser is not None:
                 merged += F.interpolate(coarser, scale_factor=2.0, mode="nearest")
-                if self._fuse_type == "avg":
-                    merged = merged / 2
             results[f"p{level}"] = self.get_submodule(f"fpn_output{level}")(merged)
             coarser = merged
         if self.top_block is not None:
@@ -166,5 +152,4 @@ def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )

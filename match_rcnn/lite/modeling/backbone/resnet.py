@@ -1,8 +1,9 @@
 """ResNet (He et al., Deep Residual Learning, 2016) with 18, 34, 50, 101 or 152 layers."""
 
+import itertools
+import math
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from ...config import CfgNode
@@ -11,17 +12,7 @@ from .backbone import Backbone
 from .blocks import BasicBlock, BasicStem, BottleneckBlock, make_stage
 from .build import BACKBONE_REGISTRY
 
-__all__ = [
-    "BasicBlock",
-    "BasicStem",
-    "BottleneckBlock",
-    "ResNet",
-    "ResNetBlockBase",
-    "build_resnet_backbone",
-    "make_stage",
-]
-
-ResNetBlockBase = CNNBlockBase
+__all__ = ["ResNet", "build_resnet_backbone"]
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -46,8 +37,7 @@ class ResNet(Backbone):
     Args:
         stem: to a quarter of the image's size.
         stages: lists of blocks, as :meth:`make_stage` gives them.
-        num_classes: adds average pooling and a linear layer, the feature "linear".
-        out_features: what to return, of "stem", "res2" ... and "linear"; the last one by default.
+        out_features: what to return, of "stem", "res2" ...; the last one by default.
         freeze_at: see :meth:`freeze`.
 
     Raises:
@@ -58,24 +48,19 @@ class ResNet(Backbone):
         self,
         stem: CNNBlockBase,
         stages: list[list[CNNBlockBase]],
-        num_classes: int | None = None,
         out_features: list[str] | None = None,
         freeze_at: int = 0,
     ) -> None:
         super().__init__()
         self.stem = stem
-        self.num_classes = num_classes
         self._out_feature_strides = {"stem": stem.stride}
         self._out_feature_channels = {"stem": stem.out_channels}
         if out_features is not None:
             # Parameters without gradient would make distributed training wait for them.
             needed = [_STAGE_NAMES.index(f) + 1 for f in out_features if f in _STAGE_NAMES]
-            stages = stages[: max(needed, default=0)] if num_classes is None else stages
+            stages = stages[: max(needed, default=0)]
         self.stage_names = tuple(f"res{index + 2}" for index in range(len(stages)))
         last = self._add_stages(stages)
-        if num_classes is not None:
-            self._add_classifier(self._out_feature_channels[last], num_classes)
-            last = "linear"
         self._out_features = [last] if out_features is None else list(out_features)
         self._check_out_features()
         self.freeze(freeze_at)
@@ -85,20 +70,14 @@ class ResNet(Backbone):
         last = "stem"
         for name, blocks in zip(self.stage_names, stages, strict=True):
             self.add_module(name, nn.Sequential(*blocks))
-            stride = int(np.prod([block.stride for block in blocks]))
+            stride = math.prod(block.stride for block in blocks)
             self._out_feature_strides[name] = self._out_feature_strides[last] * stride
             self._out_feature_channels[name] = blocks[-1].out_channels
             last = name
         return last
 
-    def _add_classifier(self, channels: int, num_classes: int) -> None:
-        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.linear = nn.Linear(channels, num_classes)
-        # Accurate, Large Minibatch SGD (Goyal et al., 2017), section 5.1.
-        nn.init.normal_(self.linear.weight, std=0.01)
-
     def _check_out_features(self) -> None:
-        available = [name for name, _ in self.named_children()]
+        available = list(self._out_feature_strides)
         unknown = [name for name in self._out_features if name not in available]
         if unknown or not self._out_features:
             raise ValueError(f"no ResNet features {unknown}; there are {', '.join(available)}")
@@ -111,72 +90,22 @@ class ResNet(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W) images to the features asked for."""
         if x.dim() != 4:
-            raise ValueError(f"ResNet takes (N, C, H, W), got {tuple(x.shape)}")
-        x = self.stem(x)
-        outputs = {"stem": x} if "stem" in self._out_features else {}
+            raise ValueError(f"a ResNet takes a batch of images, got the shape {tuple(x.shape)}")
+        features = {"stem": self.stem(x)}
+        x = features["stem"]
         for name, stage in zip(self.stage_names, self.stages, strict=True):
-            x = stage(x)
-            if name in self._out_features:
-                outputs[name] = x
-        if "linear" in self._out_features:
-            outputs["linear"] = self.linear(self.avgpool(x).flatten(1))
-        return outputs
+            features[name] = x = stage(x)
+        return {name: features[name] for name in self._out_features}
 
     def freeze(self, freeze_at: int = 0) -> "ResNet":
         """Freeze the first parts: 1 is the stem, 2 also ``res2``, and so on.
 
         Frozen parts take no gradient and their batch norms become ``FrozenBatchNorm2d``.
         """
-        if freeze_at >= 1:
-            self.stem.freeze()
-        for index, stage in enumerate(self.stages, start=2):
-            if freeze_at >= index:
-                for block in stage.children():
-                    block.freeze()  # type: ignore[operator]
+        parts = [[self.stem], *(stage.children() for stage in self.stages)]
+        for block in itertools.chain.from_iterable(parts[: max(freeze_at, 0)]):
+            block.freeze()  # type: ignore[operator]
         return self
-
-    @staticmethod
-    def make_stage(
-        block_class: type[CNNBlockBase],
-        num_blocks: int,
-        *,
-        in_channels: int,
-        out_channels: int,
-        **kwargs: Any,
-    ) -> list[CNNBlockBase]:
-        """See :func:`.blocks.make_stage`."""
-        return make_stage(
-            block_class, num_blocks, in_channels=in_channels, out_channels=out_channels, **kwargs
-        )
-
-    @staticmethod
-    def make_default_stages(
-        depth: int, block_class: type[CNNBlockBase] | None = None, **kwargs: Any
-    ) -> list[list[CNNBlockBase]]:
-        """The four stages of an ordinary ResNet; ``kwargs`` go to every block."""
-        basic = depth in _BASIC_DEPTHS
-        block_class = block_class or (BasicBlock if basic else BottleneckBlock)
-        in_channels, out_channels = 64, 64 if basic else 256
-        stages = []
-        for index, num_blocks in enumerate(_blocks_per_stage(depth)):
-            per_stage = {} if basic else {"bottleneck_channels": out_channels // 4}
-            stages.append(
-                make_stage(
-                    block_class,
-                    num_blocks,
-                    in_channels=in_channels,
-                    out_channels=out_channels,
-                    stride_per_block=_strides(num_blocks, 1 if index == 0 else 2),
-                    **per_stage,
-                    **kwargs,
-                )
-            )
-            in_channels, out_channels = out_channels, out_channels * 2
-        return stages
-
-
-def _strides(num_blocks: int, first: int) -> list[int]:
-    return [first] + [1] * (num_blocks - 1)
 
 
 @BACKBONE_REGISTRY.register()
@@ -191,17 +120,15 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     # All four are made, even where fewer are kept: the layers after them then begin with the same
     # weights as detectron2's under one seed.
     for index, num_blocks in enumerate(blocks_per_stage):
-        dilation = node.RES5_DILATION if index == 3 else 1
-        first_stride = 1 if index == 0 or dilation == 2 else 2
         stages.append(
             make_stage(
                 BasicBlock if node.DEPTH in _BASIC_DEPTHS else BottleneckBlock,
                 num_blocks,
                 in_channels=in_channels,
                 out_channels=out_channels,
-                stride_per_block=_strides(num_blocks, first_stride),
+                stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
                 norm=node.NORM,
-                **_bottleneck_kwargs(node, index, dilation),
+                **_bottleneck_kwargs(node, index),
             )
         )
         in_channels, out_channels = out_channels, out_channels * 2
@@ -210,29 +137,21 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     )
 
 
-def _bottleneck_kwargs(node: CfgNode, index: int, dilation: int) -> dict[str, Any]:
+def _bottleneck_kwargs(node: CfgNode, index: int) -> dict[str, Any]:
     """What a block of stage ``index`` takes beyond channels, stride and norm."""
     if node.DEPTH in _BASIC_DEPTHS:
         return {}
     return {
         "bottleneck_channels": node.NUM_GROUPS * node.WIDTH_PER_GROUP * 2**index,
         "stride_in_1x1": node.STRIDE_IN_1X1,
-        "dilation": dilation,
         "num_groups": node.NUM_GROUPS,
     }
 
 
 def _check_resnet_config(node: CfgNode) -> None:
     """Raise ValueError for values of ``MODEL.RESNETS`` that no ResNet here can have."""
-    if any(node.DEFORM_ON_PER_STAGE):
-        raise ValueError(
-            "MODEL.RESNETS.DEFORM_ON_PER_STAGE: the lite host has no deformable convolutions; "
-            "use detectron2 as the host (MATCH_RCNN_HOST=detectron2)"
-        )
-    if node.RES5_DILATION not in (1, 2):
-        raise ValueError(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, got {node.RES5_DILATION}")
     if node.DEPTH in _BASIC_DEPTHS:
-        needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
+        needed = {"RES2_OUT_CHANNELS": 64, "NUM_GROUPS": 1}
         for key, value in needed.items():
             if node[key] != value:
                 raise ValueError(

@@ -1,6 +1,6 @@
 """Whole models."""
 
 from .build import META_ARCH_REGISTRY, build_model
-from .rcnn import GeneralizedRCNN, ProposalNetwork
+from .rcnn import GeneralizedRCNN
 
-__all__ = ["META_ARCH_REGISTRY", "GeneralizedRCNN", "ProposalNetwork", "build_model"]
+__all__ = ["META_ARCH_REGISTRY", "GeneralizedRCNN", "build_model"]

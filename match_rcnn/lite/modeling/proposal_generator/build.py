@@ -10,12 +10,9 @@ PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
 """Callables ``(cfg, input_shape) -> nn.Module`` that is called with images, features, targets."""
 
 
-def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module | None:
-    """The module named by ``cfg.MODEL.PROPOSAL_GENERATOR.NAME``.
-
-    None for "PrecomputedProposals": they then come with the input.
-    """
-    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    if name == "PrecomputedProposals":
-        return None
-    return PROPOSAL_GENERATOR_REGISTRY.get(name)(cfg, input_shape)
+def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
+    """The module named by ``cfg.MODEL.PROPOSAL_GENERATOR.NAME``."""
+    module: nn.Module = PROPOSAL_GENERATOR_REGISTRY.get(cfg.MODEL.PROPOSAL_GENERATOR.NAME)(
+        cfg, input_shape
+    )
+    return module

@@ -17,7 +17,7 @@ from ...structures import Boxes, ImageList, Instances, pairwise_iou
 from ...utils.events import get_event_storage
 from ...utils.registry import Registry
 from ..anchor_generator import build_anchor_generator
-from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..box_regression import Box2BoxTransform, dense_box_regression_loss
 from ..matcher import Matcher
 from ..sampling import subsample_labels
 from .build import PROPOSAL_GENERATOR_REGISTRY
@@ -120,11 +120,8 @@ class RPN(nn.Module):
         post_nms_topk: per image; (training, test).
         nms_thresh: see :func:`find_top_rpn_proposals`.
         min_box_size: likewise.
-        anchor_boundary_thresh: ignore anchors that reach further out of the image than this many
-            pixels; negative ignores none.
         loss_weight: a number, or numbers for "loss_rpn_cls" and "loss_rpn_loc".
-        box_reg_loss_type: see ``_dense_box_regression_loss``.
-        smooth_l1_beta: likewise.
+        smooth_l1_beta: see :func:`dense_box_regression_loss`.
     """
 
     @configurable
@@ -142,9 +139,7 @@ class RPN(nn.Module):
         post_nms_topk: tuple[int, int],
         nms_thresh: float = 0.7,
         min_box_size: float = 0.0,
-        anchor_boundary_thresh: int = -1,
         loss_weight: float | dict[str, float] = 1.0,
-        box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
     ) -> None:
         super().__init__()
@@ -160,11 +155,9 @@ class RPN(nn.Module):
         self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
         self.nms_thresh = nms_thresh
         self.min_box_size = float(min_box_size)
-        self.anchor_boundary_thresh = anchor_boundary_thresh
         if not isinstance(loss_weight, dict):
             loss_weight = {"loss_rpn_cls": loss_weight, "loss_rpn_loc": loss_weight}
         self.loss_weight = loss_weight
-        self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
 
     @classmethod
@@ -185,12 +178,10 @@ class RPN(nn.Module):
             "post_nms_topk": (node.POST_NMS_TOPK_TRAIN, node.POST_NMS_TOPK_TEST),
             "nms_thresh": node.NMS_THRESH,
             "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
-            "anchor_boundary_thresh": node.BOUNDARY_THRESH,
             "loss_weight": {
                 "loss_rpn_cls": node.LOSS_WEIGHT,
                 "loss_rpn_loc": node.BBOX_REG_LOSS_WEIGHT * node.LOSS_WEIGHT,
             },
-            "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": node.SMOOTH_L1_BETA,
         }
 
@@ -238,9 +229,6 @@ class RPN(nn.Module):
         for targets in gt_instances:
             overlap = pairwise_iou(targets.gt_boxes, all_anchors)
             matches, labels = self.anchor_matcher(overlap)
-            if self.anchor_boundary_thresh >= 0:
-                inside = all_anchors.inside_box(targets.image_size, self.anchor_boundary_thresh)
-                labels.masked_fill_(~inside, -1)
             gt_labels.append(self._subsample_labels(labels))
             if len(targets) == 0:
                 matched_boxes.append(torch.zeros_like(all_anchors.tensor))
@@ -281,13 +269,12 @@ class RPN(nn.Module):
         labels = torch.stack(gt_labels)
         foreground, sampled = labels == 1, nonzero_tuple(labels >= 0)
         self._log_counts(foreground, labels == 0)
-        localization_loss = _dense_box_regression_loss(
+        localization_loss = dense_box_regression_loss(
             anchors,
             self.box2box_transform,
             pred_anchor_deltas,
             gt_boxes,
             foreground,
-            box_reg_loss_type=self.box_reg_loss_type,
             smooth_l1_beta=self.smooth_l1_beta,
         )
         objectness_loss = F.binary_cross_entropy_with_logits(

@@ -4,11 +4,9 @@ Shapes: ``R`` RoIs of the batch, ``R_i`` of image i, ``C`` classes (index ``C`` 
 ``k`` boxes a RoI (``C``, or 1 where boxes are class-agnostic).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import CfgNode, configurable
@@ -126,15 +124,7 @@ class FastRCNNOutputLayers(nn.Module):
         test_topk_per_image: likewise.
         cls_agnostic_bbox_reg: one box a RoI for all classes.
         smooth_l1_beta: see ``box_regression_loss``.
-        box_reg_loss_type: likewise.
         loss_weight: a number, or numbers for "loss_cls" and "loss_box_reg".
-        use_fed_loss: not supported here.
-        use_sigmoid_ce: scores are sigmoids, one of each class for itself.
-        get_fed_loss_cls_weights: not used.
-        fed_loss_num_classes: not used.
-
-    Raises:
-        ValueError: for ``use_fed_loss``.
     """
 
     @configurable
@@ -149,16 +139,9 @@ class FastRCNNOutputLayers(nn.Module):
         test_topk_per_image: int = 100,
         cls_agnostic_bbox_reg: bool = False,
         smooth_l1_beta: float = 0.0,
-        box_reg_loss_type: str = "smooth_l1",
         loss_weight: float | dict[str, float] = 1.0,
-        use_fed_loss: bool = False,
-        use_sigmoid_ce: bool = False,
-        get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
-        fed_loss_num_classes: int = 50,
     ) -> None:
         super().__init__()
-        if use_fed_loss:
-            raise ValueError("MODEL.ROI_BOX_HEAD.USE_FED_LOSS: the lite host has no federated loss")
         self.num_classes = num_classes
         self.box2box_transform = box2box_transform
         self._add_layers(input_shape, 1 if cls_agnostic_bbox_reg else num_classes)
@@ -166,11 +149,9 @@ class FastRCNNOutputLayers(nn.Module):
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
-        self.box_reg_loss_type = box_reg_loss_type
         if not isinstance(loss_weight, dict):
             loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
         self.loss_weight = loss_weight
-        self.use_sigmoid_ce = use_sigmoid_ce
 
     def _add_layers(self, input_shape: ShapeSpec | int, num_boxes: int) -> None:
         if isinstance(input_shape, int):
@@ -195,11 +176,7 @@ class FastRCNNOutputLayers(nn.Module):
             "test_score_thresh": roi_heads.SCORE_THRESH_TEST,
             "test_nms_thresh": roi_heads.NMS_THRESH_TEST,
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
             "loss_weight": {"loss_box_reg": node.BBOX_REG_LOSS_WEIGHT},
-            "use_fed_loss": node.USE_FED_LOSS,
-            "use_sigmoid_ce": node.USE_SIGMOID_CE,
-            "fed_loss_num_classes": node.FED_LOSS_NUM_CLASSES,
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,31 +208,11 @@ class FastRCNNOutputLayers(nn.Module):
             targets = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in proposals]
             gt_boxes = cat([target.tensor for target in targets])
         _log_classification_stats(scores, gt_classes)
-        if self.use_sigmoid_ce:
-            loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes)
-        else:
-            loss_cls = cross_entropy(scores, gt_classes, reduction="mean")
         losses = {
-            "loss_cls": loss_cls,
+            "loss_cls": cross_entropy(scores, gt_classes, reduction="mean"),
             "loss_box_reg": self.box_reg_loss(boxes, gt_boxes, deltas, gt_classes),
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
-
-    def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Binary cross-entropy of every class, summed over classes, mean over RoIs.
-
-        Args:
-            pred_class_logits: (R, C + 1); the background's column has no part in it.
-            gt_classes: (R,).
-        """
-        if gt_classes.numel() == 0:
-            return pred_class_logits.sum() * 0
-        num_classes = pred_class_logits.shape[1] - 1
-        target = F.one_hot(gt_classes, num_classes + 1)[:, :-1].to(pred_class_logits.dtype)
-        loss = F.binary_cross_entropy_with_logits(
-            pred_class_logits[:, :-1], target, reduction="sum"
-        )
-        return loss / len(gt_classes)
 
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
@@ -282,7 +239,6 @@ class FastRCNNOutputLayers(nn.Module):
             proposal_boxes[foreground],
             deltas,
             gt_boxes[foreground],
-            self.box_reg_loss_type,
             self.smooth_l1_beta,
         )
         return loss / max(gt_classes.numel(), 1.0)
@@ -300,21 +256,6 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_topk_per_image,
         )
 
-    def predict_boxes_for_gt_classes(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> list[Tensor]:
-        """(R_i, 4) predicted boxes of each RoI's ``gt_classes``; any box for background."""
-        if not proposals:
-            return []
-        boxes = torch.cat(self.predict_boxes(predictions, proposals))
-        per_class = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
-        if per_class.shape[1] > 1:
-            classes = torch.cat([p.gt_classes for p in proposals])
-            classes = classes.clamp(0, per_class.shape[1] - 1)
-            rows = torch.arange(len(boxes), device=boxes.device)
-            boxes = per_class[rows, classes]
-        return list(boxes.split([len(p) for p in proposals]))
-
     def predict_boxes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> list[Tensor]:
@@ -329,6 +270,5 @@ class FastRCNNOutputLayers(nn.Module):
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> list[Tensor]:
         """(R_i, C + 1) probabilities of each image."""
-        scores = predictions[0]
-        probs = scores.sigmoid() if self.use_sigmoid_ce else scores.softmax(dim=-1)
+        probs = predictions[0].softmax(dim=-1)
         return list(probs.split([len(p) for p in proposals]))

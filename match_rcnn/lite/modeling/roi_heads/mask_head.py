@@ -30,15 +30,12 @@ ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 """Callables ``(cfg, input_shape) -> nn.Module``, called with features and Instances."""
 
 
-def mask_rcnn_loss(
-    pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0
-) -> Tensor:
+def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances]) -> Tensor:
     """Mean binary cross-entropy of each RoI's ground-truth class's mask.
 
     Args:
         pred_mask_logits: (R, C, M, M).
         instances: of each image, together R, with ``proposal_boxes``, ``gt_classes``, ``gt_masks``.
-        vis_period: put pictures of the masks in the event storage this often; 0 never.
 
     Returns:
         A scalar; 0 with a gradient path for R = 0.
@@ -58,9 +55,6 @@ def mask_rcnn_loss(
         targets = targets > 0.5
     logits = _of_class(pred_mask_logits, [x.gt_classes for x in instances])
     _log_mask_statistics(logits, targets)
-    storage = get_event_storage()
-    if vis_period > 0 and storage.iter % vis_period == 0:
-        _put_mask_images(logits, targets)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="mean")
 
 
@@ -86,15 +80,6 @@ def _log_mask_statistics(logits: Tensor, targets: Tensor) -> None:
     storage.put_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1.0))
 
 
-@torch.no_grad()
-def _put_mask_images(logits: Tensor, targets: Tensor) -> None:
-    storage = get_event_storage()
-    name = "Left: mask prediction;   Right: mask GT"
-    pairs = torch.cat([logits.sigmoid(), targets.to(logits.dtype)], dim=2)
-    for index, pair in enumerate(pairs):
-        storage.put_image(f"{name} ({index})", torch.stack([pair] * 3))
-
-
 def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances]) -> None:
     """Set ``pred_masks``, (R_i, 1, M, M) probabilities of the predicted class, on each image.
 
@@ -117,18 +102,16 @@ class BaseMaskRCNNHead(nn.Module, metaclass=ABCMeta):
 
     Args:
         loss_weight: of the loss.
-        vis_period: see :func:`mask_rcnn_loss`.
     """
 
     @configurable
-    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
+    def __init__(self, *, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.vis_period = vis_period
         self.loss_weight = loss_weight
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        return {"vis_period": cfg.VIS_PERIOD}
+        return {}
 
     def forward(self, x: Tensor, instances: list[Instances]) -> Any:
         """The dict of ``loss_mask`` in training; else ``instances`` with ``pred_masks``.
@@ -139,7 +122,7 @@ class BaseMaskRCNNHead(nn.Module, metaclass=ABCMeta):
         """
         logits = self.layers(x)
         if self.training:
-            loss = mask_rcnn_loss(logits, instances, self.vis_period)
+            loss = mask_rcnn_loss(logits, instances)
             return {"loss_mask": loss * self.loss_weight}
         mask_rcnn_inference(logits, instances)
         return instances

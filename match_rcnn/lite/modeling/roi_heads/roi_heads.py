@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...config import CfgNode, configurable
 from ...layers import ShapeSpec, nonzero_tuple
-from ...structures import Boxes, ImageList, Instances, pairwise_iou
+from ...structures import ImageList, Instances, pairwise_iou
 from ...utils.events import get_event_storage
 from ...utils.registry import Registry
 from ..matcher import Matcher
@@ -215,7 +215,6 @@ class StandardROIHeads(ROIHeads):
         box_head: from region features to a vector.
         box_predictor: from that to classes and boxes, as :class:`FastRCNNOutputLayers`.
         mask_in_features: and the others, likewise.
-        train_on_pred_boxes: masks and keypoints train on the predicted boxes, not the proposals.
         kwargs: of :class:`ROIHeads`.
     """
 
@@ -233,7 +232,6 @@ class StandardROIHeads(ROIHeads):
         keypoint_in_features: list[str] | None = None,
         keypoint_pooler: ROIPooler | None = None,
         keypoint_head: nn.Module | None = None,
-        train_on_pred_boxes: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -251,7 +249,6 @@ class StandardROIHeads(ROIHeads):
             self.keypoint_in_features = keypoint_in_features
             self.keypoint_pooler = keypoint_pooler
             self.keypoint_head: Any = keypoint_head
-        self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
     def from_config(  # type: ignore[override]
@@ -259,7 +256,6 @@ class StandardROIHeads(ROIHeads):
     ) -> dict[str, Any]:
         return {
             **super().from_config(cfg),
-            "train_on_pred_boxes": cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES,
             **cls._init_box_head(cfg, input_shape),
             **cls._init_mask_head(cfg, input_shape),
             **cls._init_keypoint_head(cfg, input_shape),
@@ -315,7 +311,6 @@ class StandardROIHeads(ROIHeads):
         assert targets is not None, "ROI heads need targets in training"
         proposals = self.label_and_sample_proposals(proposals, targets)
         losses = self._forward_box(features, proposals)
-        # After the box stream, which may put its predictions in the place of the proposals.
         losses.update(self._forward_mask(features, proposals))
         losses.update(self._forward_keypoint(features, proposals))
         return proposals, losses
@@ -338,15 +333,9 @@ class StandardROIHeads(ROIHeads):
         maps = [features[name] for name in self.box_in_features]
         pooled = self.box_pooler(maps, [p.proposal_boxes for p in proposals])
         predictions = self.box_predictor(self.box_head(pooled))
-        if not self.training:
-            return self.box_predictor.inference(predictions, proposals)[0]
-        losses = self.box_predictor.losses(predictions, proposals)
-        if self.train_on_pred_boxes:
-            with torch.no_grad():
-                boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
-            for per_image, predicted in zip(proposals, boxes, strict=True):
-                per_image.proposal_boxes = Boxes(predicted)
-        return losses
+        if self.training:
+            return self.box_predictor.losses(predictions, proposals)
+        return self.box_predictor.inference(predictions, proposals)[0]
 
     def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
         """The mask stream: losses in training, else ``instances`` with ``pred_masks``."""

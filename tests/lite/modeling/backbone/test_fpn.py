@@ -20,8 +20,8 @@ class Pyramid(Backbone):
         return {n: F.avg_pool2d(x, s) for n, s in self._out_feature_strides.items()}
 
 
-def make_fpn(fuse_type="sum", top_block=None, **kwargs):
-    fpn = FPN(Pyramid(), ["c4", "c8"], 1, fuse_type=fuse_type, top_block=top_block, **kwargs)
+def make_fpn():
+    fpn = FPN(Pyramid(), ["c4", "c8"], 1)
     with torch.no_grad():
         for name, parameter in fpn.named_parameters():
             parameter.zero_()
@@ -32,15 +32,14 @@ def make_fpn(fuse_type="sum", top_block=None, **kwargs):
     return fpn
 
 
-@pytest.mark.parametrize(("fuse_type", "expected"), [("sum", 4.0), ("avg", 2.0)])
-def test_top_down_path_by_hand(fuse_type, expected):
-    features = make_fpn(fuse_type)(torch.ones(1, 1, 16, 24))
+def test_top_down_path_by_hand():
+    features = make_fpn()(torch.ones(1, 1, 16, 24))
     assert {name: tuple(f.shape) for name, f in features.items()} == {
         "p2": (1, 1, 4, 6),
         "p3": (1, 1, 2, 3),
     }
     assert features["p3"].unique().tolist() == [2.0]  # the coarsest has nothing above it
-    assert features["p2"].unique().tolist() == [expected]
+    assert features["p2"].unique().tolist() == [4.0]
 
 
 def test_coarse_cells_spread_to_their_nearest_fine_cells():
@@ -83,20 +82,15 @@ def test_norm_replaces_the_bias():
     assert "fpn_output2.bias" not in names
 
 
-def test_square_padding():
-    assert make_fpn(square_pad=64).padding_constraints == {"square_size": 64}
-
-
 @pytest.mark.parametrize(
-    ("strides", "features", "kwargs", "message"),
+    ("strides", "features", "message"),
     [
-        ((4, 16), ["c4", "c16"], {}, "strides that double"),
-        ((6, 12), ["c6", "c12"], {}, "strides that double"),
-        ((4, 8), ["c4", "c99"], {}, "needs features out of"),
-        ((4, 8), [], {}, "needs features out of"),
-        ((4, 8), ["c4"], {"fuse_type": "max"}, "fuse_type"),
+        ((4, 16), ["c4", "c16"], "strides that double"),
+        ((6, 12), ["c6", "c12"], "strides that double"),
+        ((4, 8), ["c4", "c99"], "needs features out of"),
+        ((4, 8), [], "needs features out of"),
     ],
 )
-def test_impossible_arguments(strides, features, kwargs, message):
+def test_impossible_arguments(strides, features, message):
     with pytest.raises(ValueError, match=message):
-        FPN(Pyramid(strides), features, 4, **kwargs)
+        FPN(Pyramid(strides), features, 4)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from match_rcnn.lite.modeling import GeneralizedRCNN, ProposalNetwork, build_model
+from match_rcnn.lite.modeling import GeneralizedRCNN, build_model
 from match_rcnn.lite.structures import Boxes, Instances
 from match_rcnn.lite.utils.events import EventStorage
 
@@ -212,74 +212,31 @@ def test_diverged_training_stops(small_cfg, batch):
         model(batch())
 
 
-def test_pictures_while_training(small_cfg, batch):
-    small_cfg.VIS_PERIOD = 2
-    small_cfg.MODEL.MASK_ON = False
-    model = build_model(small_cfg)
-    with EventStorage(start_iter=1) as storage:
-        model(batch())
-        assert storage._vis_data == []
-    with EventStorage(start_iter=2) as storage:
-        model(batch())
-        ((name, picture, _),) = storage._vis_data
-    assert name == "Left: GT bounding boxes;  Right: Predicted proposals"
-    assert picture.shape == (3, 96, 256)
-
-
-def test_pictures_need_the_channel_order(small_model):
-    with pytest.raises(ValueError, match="input_format"):
-        GeneralizedRCNN(
-            backbone=small_model.backbone,
-            proposal_generator=None,
-            roi_heads=small_model.roi_heads,
-            pixel_mean=[0.0],
-            pixel_std=[1.0],
-            vis_period=1,
-        )
-
-
 def test_mean_and_std_must_fit(small_model):
     with pytest.raises(ValueError, match="differ in length"):
-        ProposalNetwork(
+        GeneralizedRCNN(
             backbone=small_model.backbone,
             proposal_generator=small_model.proposal_generator,
+            roi_heads=small_model.roi_heads,
             pixel_mean=[0.0, 0.0],
             pixel_std=[1.0],
         )
 
 
-def test_precomputed_proposals(small_cfg, batch):
-    small_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "PrecomputedProposals"
-    small_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    model = build_model(small_cfg).eval()
-    inputs = batch()
-    for x in inputs:
-        x["proposals"] = Instances(
-            x["instances"].image_size,
-            proposal_boxes=x["instances"].gt_boxes,
-            objectness_logits=torch.ones(len(x["instances"])),
-        )
-    with torch.no_grad():
-        results = model(inputs)
-    # Each of 2 and 1 proposals is every one of 3 classes a little.
-    assert [len(x["instances"]) for x in results] == [6, 3]
-    with EventStorage():
-        losses = model.train()(inputs)
-    assert "loss_rpn_cls" not in losses
-    with pytest.raises(ValueError, match="each input needs 'proposals'"):
-        model(batch())
-
-
-def test_proposals_only(small_cfg, batch):
-    small_cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
-    model = build_model(small_cfg)
-    with EventStorage():
-        assert set(model(batch())) == {"loss_rpn_cls", "loss_rpn_loc"}
-    inputs = batch()
-    inputs[0].update(height=48, width=64)
-    first, second = model.eval()(inputs)
-    assert first["proposals"].image_size == (48, 64)
-    assert 0 < len(second["proposals"]) <= 40
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("VIS_PERIOD", 10),
+        ("TEST.PRECISE_BN.ENABLED", True),
+        ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, True, True]),
+        ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True),
+        ("MODEL.RPN.BBOX_REG_LOSS_TYPE", "giou"),
+    ],
+)
+def test_what_only_detectron2_has_is_an_error_that_says_so(small_cfg, key, value):
+    small_cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=rf"{key} is .* host knows .* only.*MATCH_RCNN_HOST"):
+        build_model(small_cfg)
 
 
 def test_an_image_of_odd_size(small_model):

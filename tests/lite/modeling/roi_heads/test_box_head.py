@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling import build_box_head
-from match_rcnn.lite.modeling.roi_heads import FastRCNNConvFCHead
+from match_rcnn.lite.modeling.roi_heads import FastRCNNConvFCHead, build_box_head
 
 SHAPE = ShapeSpec(channels=4, height=7, width=7)
 

@@ -146,19 +146,9 @@ def test_class_agnostic_boxes():
     assert losses["loss_box_reg"].item() == pytest.approx(0.5)
 
 
-def test_sigmoid_scores():
-    layers = make_layers(use_sigmoid_ce=True)
-    scores = torch.tensor([[0.0, 0.0, 9.0], [0.0, 0.0, 9.0]])
-    loss = layers.sigmoid_cross_entropy_loss(scores, torch.tensor([1, 2]))
-    assert loss.item() == pytest.approx(2 * math.log(2))
-    (probs,) = layers.predict_probs((scores, torch.zeros(2, 8)), [sampled([A, C], [1, 2])])
-    assert probs[:, 0].tolist() == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("use_sigmoid_ce", [False, True])
 @pytest.mark.parametrize("num_images", [0, 2])
-def test_no_rois(num_images, use_sigmoid_ce):
-    layers = make_layers(use_sigmoid_ce=use_sigmoid_ce)
+def test_no_rois(num_images):
+    layers = make_layers()
     predictions = layers(torch.zeros(0, 6))
     proposals = [sampled([], []) for _ in range(num_images)]
     with EventStorage():
@@ -180,14 +170,7 @@ def test_predictions_of_each_image():
     assert boxes[0].tolist() == [[*A, *A]]
     moved = [10.0, 0.0, 20.0, 10.0]
     assert boxes[1].tolist() == [[*A, *moved], [*C, *C]]
-    of_gt = layers.predict_boxes_for_gt_classes((scores, deltas), proposals)
-    assert [b.tolist() for b in of_gt] == [[A], [moved, C]]
     (first, second), rows = layers.inference((scores, deltas), proposals)
     assert first.pred_classes.tolist() == [0]
     assert second.pred_boxes.tensor.tolist() == [moved]
     assert [r.tolist() for r in rows] == [[0], [0]]
-
-
-def test_federated_loss_is_refused():
-    with pytest.raises(ValueError, match="USE_FED_LOSS"):
-        make_layers(use_fed_loss=True)

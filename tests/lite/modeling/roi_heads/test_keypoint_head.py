@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling import build_keypoint_head
-from match_rcnn.lite.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
+from match_rcnn.lite.modeling.roi_heads import KRCNNConvDeconvUpsampleHead, build_keypoint_head
 from match_rcnn.lite.modeling.roi_heads.keypoint_head import (
     keypoint_rcnn_inference,
     keypoint_rcnn_loss,

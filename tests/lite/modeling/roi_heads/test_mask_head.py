@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling import build_mask_head
-from match_rcnn.lite.modeling.roi_heads import MaskRCNNConvUpsampleHead
+from match_rcnn.lite.modeling.roi_heads import MaskRCNNConvUpsampleHead, build_mask_head
 from match_rcnn.lite.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from match_rcnn.lite.structures import BitMasks, Boxes, Instances, PolygonMasks
 from match_rcnn.lite.utils.events import EventStorage
@@ -61,17 +60,6 @@ def test_images_without_foreground_are_left_out():
     empty = Instances((16, 16), proposal_boxes=Boxes(torch.zeros(0, 4)))
     with EventStorage():
         assert mask_rcnn_loss(logits, [empty, rois(2)]).item() == pytest.approx(math.log(2))
-
-
-def test_pictures():
-    with EventStorage(start_iter=4) as storage:
-        mask_rcnn_loss(torch.zeros(2, 2, 4, 4), [rois(2)], vis_period=3)
-        assert storage._vis_data == []
-        mask_rcnn_loss(torch.zeros(2, 2, 4, 4), [rois(2)], vis_period=2)
-        assert [(name, tuple(image.shape)) for name, image, _ in storage._vis_data] == [
-            ("Left: mask prediction;   Right: mask GT (0)", (3, 4, 8)),
-            ("Left: mask prediction;   Right: mask GT (1)", (3, 4, 8)),
-        ]
 
 
 def test_inference_takes_the_predicted_class():

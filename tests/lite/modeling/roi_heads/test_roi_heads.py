@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from match_rcnn.lite.layers import ShapeSpec
-from match_rcnn.lite.modeling import build_roi_heads
 from match_rcnn.lite.modeling.matcher import Matcher
 from match_rcnn.lite.modeling.roi_heads import (
     ROIHeads,
+    build_roi_heads,
     select_foreground_proposals,
     select_proposals_with_visible_keypoints,
 )
@@ -165,23 +165,6 @@ def test_boxes_only(small_cfg):
     (results,), losses = heads.eval()(images, features, [make_proposals(A, B)])
     assert set(results.get_fields()) == {"pred_boxes", "scores", "pred_classes"}
     assert losses == {}
-
-
-def test_training_on_predicted_boxes(small_cfg):
-    small_cfg.MODEL.MASK_ON = small_cfg.MODEL.KEYPOINT_ON = False
-    small_cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = True
-    heads = build_roi_heads(small_cfg, SHAPES)
-    with torch.no_grad():
-        heads.box_predictor.bbox_pred.weight.zero_()
-        heads.box_predictor.bbox_pred.bias[:4] = torch.tensor([10.0, 0.0, 0.0, 0.0])  # class 0
-        heads.box_predictor.bbox_pred.bias[4:8] = torch.tensor([0.0, 10.0, 0.0, 0.0])
-    images, features = heads_input()
-    targets = make_targets([A, B], [0, 1])
-    with EventStorage():
-        (samples,), _ = heads(images, features, [make_proposals()], [targets])
-    right_of_a, below_b = [10.0, 0.0, 20.0, 10.0], [20.0, 40.0, 40.0, 60.0]
-    assert rows(samples) == [(right_of_a, 0), (below_b, 1)]
-    assert not samples.proposal_boxes.tensor.requires_grad
 
 
 def test_given_boxes_get_masks_and_keypoints(small_cfg):
