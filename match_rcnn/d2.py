@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 # Ours on either host: upstream's way to read a pickle runs what the file says.
-from match_rcnn.lite.checkpoint.safe_pickle import load_arrays
+from match_rcnn.lite.checkpoint.weight_files import PlainWeights, read_plain
 
 HOSTS = ("auto", "detectron2", "lite")
 
@@ -154,6 +154,12 @@ else:
     from detectron2.utils.logger import setup_logger
     from detectron2.utils.registry import Registry
     from detectron2.utils.visualizer import Visualizer
+
+if HOST == "detectron2":
+    # A class of upstream's that reads weights as ours does.
+    DetectionCheckpointer = type(  # type: ignore[misc, assignment]
+        "DetectionCheckpointer", (PlainWeights, DetectionCheckpointer), {}
+    )
 
 
 def log_host() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from match_rcnn.d2 import load_arrays
+from match_rcnn.d2 import read_plain
 from match_rcnn.data.taxonomy import NUM_CATEGORIES, NUM_LANDMARKS
 from match_rcnn.utils.files import atomic_write
 
@@ -111,14 +111,7 @@ def read_weights(path: str | Path) -> Weights:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    try:
-        if path.suffix == ".pkl":
-            with path.open("rb") as file:
-                content = load_arrays(file)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as plain weights: {error}") from error
+    content = read_plain(path)
     for key in ("model", "blobs", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

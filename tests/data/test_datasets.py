@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 
-from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog, detection_utils
+from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.data.conversion import convert
 from match_rcnn.data.datasets import (
     load_annotation_file,
@@ -268,11 +268,15 @@ class TestRegistration:
         assert metadata.thing_dataset_id_to_contiguous_id == {i: i - 1 for i in range(1, 14)}
         assert len(set(metadata.keypoint_names)) == 294
 
-    def test_flip_indices_of_the_stock_head_stay_within_the_category(self, tmp_path):
+    def test_flip_map_of_the_stock_head_stays_within_the_category(self, tmp_path):
         register_deepfashion2(tmp_path)
-        indices = detection_utils.create_keypoint_hflip_indices(["deepfashion2_train"])
+        metadata = MetadataCatalog.get("deepfashion2_train")
+        partner = dict(metadata.keypoint_flip_map)
+        partner |= {right: left for left, right in metadata.keypoint_flip_map}
+        names = list(metadata.keypoint_names)
+        indices = np.array([names.index(partner.get(name, name)) for name in names])
         for category in CATEGORIES:
-            own = np.asarray(indices)[category.slice]
+            own = indices[category.slice]
             assert (own == category.offset + category.flip_permutation).all()
 
     def test_loading_by_name(self, converted):

@@ -1,7 +1,7 @@
 """Saving and loading of weights and training state."""
 
-from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
+from fvcore.common.checkpoint import PeriodicCheckpointer
 
 from .detection_checkpoint import DetectionCheckpointer
 
-__all__ = ["Checkpointer", "DetectionCheckpointer", "PeriodicCheckpointer"]
+__all__ = ["DetectionCheckpointer", "PeriodicCheckpointer"]

@@ -2,30 +2,28 @@
 
 import logging
 import os
-import pickle
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
+from ...utils.files import atomic_write
 from ..utils import comm
 from ..utils.file_io import PathManager
-from .atomic_file import whole_file
 from .c2_model_loading import align_and_update_state_dicts
-from .safe_pickle import load_arrays
+from .weight_files import PlainWeights
 
 
-class DetectionCheckpointer(Checkpointer):
+class DetectionCheckpointer(PlainWeights, Checkpointer):
     """Saves ``.pth`` checkpoints; loads them and the weight files of other libraries.
 
     - ``.pth``: what :meth:`save` wrote, or a bare state dict. Read with ``weights_only``.
     - ``.pkl``: ``{"model": arrays, "__author__": str, "matching_heuristics": bool}`` of
       detectron2's model zoo, or Caffe2 blobs with Caffe2's names.
 
-    With "matching heuristics" a weight goes to the parameter whose name ends in its name; a path
-    that ends in ``?matching_heuristics=True`` asks for it. Nothing in a file is run.
+    With "matching heuristics" a weight goes to the parameter whose name ends in its name.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class DetectionCheckpointer(Checkpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager = PathManager
         self.logger = logging.getLogger(__name__)
-        self._heuristics = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``save_dir/name.pth``, whole or not at all, and name it in ``last_checkpoint``.
@@ -61,101 +58,35 @@ class DetectionCheckpointer(Checkpointer):
             return
         if os.path.basename(name) != name:
             raise ValueError(f"a checkpoint's name may have no folder, got {name!r}")
-        data = {"model": self.model.state_dict()}
-        data |= {key: part.state_dict() for key, part in self.checkpointables.items()}
-        path = os.path.join(self._local_save_dir(), f"{name}.pth")
+        parts = {"model": self.model, **self.checkpointables}
+        states = {key: part.state_dict() for key, part in parts.items()}
+        path = self._local_dir() / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", path)
-        with whole_file(path) as file:
-            torch.save({**data, **kwargs}, file)
-        self.tag_last_checkpoint(f"{name}.pth")
+        with atomic_write(path) as file:
+            torch.save({**states, **kwargs}, file)
+        self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint from which training is to resume."""
-        with whole_file(os.path.join(self._local_save_dir(), "last_checkpoint")) as file:
+        with atomic_write(self._local_dir() / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
 
-    def _local_save_dir(self) -> str:
-        folder: str = self.path_manager.get_local_path(self.save_dir)
-        os.makedirs(folder, exist_ok=True)
-        return folder
-
-    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load the model, and the named ``checkpointables`` (None: all), from ``path``.
-
-        Wrong shapes, missing and unexpected names are skipped and logged.
-
-        Args:
-            path: file or address; "" loads nothing.
-
-        Returns:
-            What else the file holds.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is damaged or would need to run code.
-        """
-        self._heuristics = False
-        if path:
-            path = self._resolve(os.fspath(path))
-        rest: dict[str, Any] = super().load(path, checkpointables=checkpointables)
-        return rest
-
-    def _resolve(self, path: str) -> str:
-        """The local file behind ``path``; notes the query that may follow it."""
-        address = urlsplit(path)
-        query = parse_qs(address.query)
-        if query.pop("matching_heuristics", []) == ["True"]:
-            self._heuristics = True
-        if query:
-            raise ValueError(f"{path}: unknown options {', '.join(query)}")
-        bare = urlunsplit(address._replace(query="")) if address.query else path
-        local: str = self.path_manager.get_local_path(bare)
-        if not os.path.isfile(local):
-            raise FileNotFoundError(f"Checkpoint {bare} not found")
-        return local
-
-    def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
-            if filename.endswith(".pkl"):
-                with open(filename, "rb") as file:
-                    checkpoint = _from_pickle(load_arrays(file))
-            else:
-                checkpoint = torch.load(filename, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-            raise ValueError(f"{filename} cannot be loaded as plain weights: {error}") from error
-        if not isinstance(checkpoint, dict):
-            raise ValueError(f"{filename} holds a {type(checkpoint).__name__}, expected weights")
-        if "model" not in checkpoint:
-            checkpoint = {"model": checkpoint}
-        if self._heuristics:
-            checkpoint["matching_heuristics"] = True
-        return checkpoint
+    def _local_dir(self) -> Path:
+        return Path(self.path_manager.get_local_path(self.save_dir))
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if checkpoint.get("matching_heuristics", False):
-            self._convert_ndarray_to_tensor(checkpoint["model"])
-            checkpoint["model"] = align_and_update_state_dicts(
-                self.model.state_dict(),
-                checkpoint["model"],
-                c2_conversion=checkpoint.get("__author__") == "Caffe2",
-            )
-        incompatible = super()._load_model(checkpoint)
-        return incompatible._replace(
-            missing_keys=[k for k in incompatible.missing_keys if not _is_constant(k)],
-            unexpected_keys=[k for k in incompatible.unexpected_keys if not _is_constant(k)],
+            weights = {k: torch.as_tensor(v) for k, v in checkpoint["model"].items()}
+            caffe2 = checkpoint.get("__author__") == "Caffe2"
+            expected = self.model.state_dict()
+            checkpoint["model"] = align_and_update_state_dicts(expected, weights, caffe2)
+        found = super()._load_model(checkpoint)
+        return found._replace(
+            missing_keys=[k for k in found.missing_keys if not _is_constant(k)],
+            unexpected_keys=[k for k in found.unexpected_keys if not _is_constant(k)],
         )
 
 
 def _is_constant(key: str) -> bool:
     """Whether a config, not training, gives this value; older files hold some of them."""
     return key in ("pixel_mean", "pixel_std") or "anchor_generator.cell_anchors" in key
-
-
-def _from_pickle(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise pickle.UnpicklingError(f"expected a dict of weights, got {type(data).__name__}")
-    if "model" in data and "__author__" in data:
-        return data
-    blobs = data.get("blobs", data)
-    weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}

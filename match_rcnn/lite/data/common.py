@@ -1,9 +1,8 @@
 """Data sets on top of lists and data sets: serialised, mapped, made iterable, grouped."""
 
-import copy
+import copy as copying
 import logging
 import pickle
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
-__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
+__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "SampledDataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +31,7 @@ class _SerializedList:
             ends[i] = len(buffer)
         self._bytes = torch.frombuffer(buffer or bytearray(1), dtype=torch.uint8)
         self._ends = torch.from_numpy(ends)
-        logger.info(
-            "Serialized dataset of %d items takes %.2f MiB", len(items), len(buffer) / 2**20
-        )
+        logger.info("%d items in one buffer of %.2f MiB", len(items), len(buffer) / 2**20)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -56,134 +53,49 @@ class DatasetFromList(Dataset[Any]):
         lst: the elements.
         copy: give deep copies, so that whoever gets an element may change it. Serialised elements
             are new at each access anyway.
-        serialize: keep the elements in one flat buffer, which many loader workers share; or a
-            function that makes some other sequence of the list.
-
-    Raises:
-        TypeError: ``serialize`` is neither.
+        serialize: keep the elements in one flat buffer, which many loader workers share.
     """
 
-    def __init__(
-        self,
-        lst: Sequence[Any],
-        copy: bool = True,
-        serialize: bool | Callable[[Sequence[Any]], Any] = True,
-    ) -> None:
-        if not isinstance(serialize, bool) and not callable(serialize):
-            raise TypeError(f"serialize must be a bool or a function, got {serialize!r}")
-        self._copy = copy and serialize is False
-        self._items: Any = lst
-        if serialize is not False:
-            self._items = _SerializedList(lst) if serialize is True else serialize(lst)
+    def __init__(self, lst: Sequence[Any], copy: bool = True, serialize: bool = True) -> None:
+        self._copy = copy and not serialize
+        self._items: Any = _SerializedList(lst) if serialize else lst
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Any:
         item = self._items[index]
-        return copy.deepcopy(item) if self._copy else item
-
-
-class _MapIterableDataset(IterableDataset[Any]):
-    """A function over an iterable data set; elements that become None are left out."""
-
-    def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
-        self._dataset = dataset
-        self._map_func = map_func
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __iter__(self) -> Iterator[Any]:
-        for element in self._dataset:
-            mapped = self._map_func(element)
-            if mapped is not None:
-                yield mapped
+        return copying.deepcopy(item) if self._copy else item
 
 
 class MapDataset(Dataset[Any]):
-    """A function over a data set. An iterable data set gives an iterable data set again.
-
-    Args:
-        dataset: map-style or iterable.
-        map_func: element -> element, or None for one that is of no use. A map-style data set
-            then tries another element at random, an iterable one goes on to the next.
-
-    Raises:
-        RuntimeError: ``map_func`` gave None for every element.
-    """
-
-    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
-        if isinstance(dataset, IterableDataset):
-            return _MapIterableDataset(dataset, map_func)
-        return super().__new__(cls)
+    """A function over a map-style data set."""
 
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
-        self._dataset = dataset
-        self._map_func = map_func
-        self._rng = random.Random(42)
-        self._candidates = set(range(len(dataset)))
-
-    def __getnewargs__(self) -> tuple[Any, Callable[[Any], Any]]:
-        return self._dataset, self._map_func
+        self._dataset, self._map_func = dataset, map_func
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Any:
-        current = int(index)
-        tries = 0
-        while (mapped := self._map_func(self._dataset[current])) is None:
-            tries += 1
-            self._candidates.discard(current)
-            if not self._candidates:
-                raise RuntimeError(
-                    f"map_func gave None for each of the {len(self)} elements that were tried; "
-                    "there is nothing to load."
-                )
-            current = self._rng.choice(list(self._candidates))
-            if tries >= 3:
-                logger.warning("map_func gave None %d times in place of index %d", tries, index)
-        self._candidates.add(current)
-        return mapped
+        return self._map_func(self._dataset[index])
 
 
-class ToIterableDataset(IterableDataset[Any]):
-    """A map-style data set and a sampler, as an iterable data set.
+class SampledDataset(IterableDataset[Any]):
+    """A map-style data set in the order of a sampler.
 
-    The sampler then runs in every loader worker, and each worker takes its share.
-
-    Args:
-        dataset: map-style.
-        sampler: gives the indices; cheap to run, and the same in every worker.
-        shard_sampler: False when the sampler shares among the workers by itself.
-        shard_chunk_size: workers take turns of so many indices. With the batch size, batches are
-            those of a loader without workers.
+    The sampler runs in every loader worker; the workers take turns of ``turn`` indices. With the
+    batch size, batches are those of a loader without workers.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        sampler: Sampler[int],
-        shard_sampler: bool = True,
-        shard_chunk_size: int = 1,
-    ) -> None:
-        assert not isinstance(dataset, IterableDataset), dataset
-        assert isinstance(sampler, Sampler), sampler
-        self.dataset = dataset
-        self.sampler = sampler
-        self.shard_sampler = shard_sampler
-        self.shard_chunk_size = shard_chunk_size
-
-    def __len__(self) -> int:
-        return len(self.sampler)  # type: ignore[arg-type]
+    def __init__(self, dataset: Any, sampler: Sampler[int], turn: int) -> None:
+        self._dataset, self._sampler, self._turn = dataset, sampler, turn
 
     def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info() if self.shard_sampler else None
-        for position, index in enumerate(self.sampler):
-            turn = position // self.shard_chunk_size
-            if worker is None or turn % worker.num_workers == worker.id:
-                yield self.dataset[index]
+        worker = get_worker_info()
+        for position, index in enumerate(self._sampler):
+            if worker is None or position // self._turn % worker.num_workers == worker.id:
+                yield self._dataset[index]
 
 
 class AspectRatioGroupedDataset(IterableDataset[Any]):
@@ -195,16 +107,14 @@ class AspectRatioGroupedDataset(IterableDataset[Any]):
     """
 
     def __init__(self, dataset: Iterable[dict[str, Any]], batch_size: int) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self._buckets: list[list[dict[str, Any]]] = [[], []]
+        self._dataset, self._batch_size = dataset, batch_size
+        self._waiting: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for element in self.dataset:
-            kind = int(element["width"] > element["height"])
-            bucket = self._buckets[kind]
-            bucket.append(element)
-            if len(bucket) == self.batch_size:
-                # A new list before the yield: what follows a yield may never run.
-                self._buckets[kind] = []
-                yield bucket
+        for element in self._dataset:
+            wide = bool(element["width"] > element["height"])
+            self._waiting[wide].append(element)
+            if len(self._waiting[wide]) >= self._batch_size:
+                # Emptied before the yield: what follows a yield may never run.
+                full, self._waiting[wide] = self._waiting[wide], []
+                yield full

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ..checkpoint import DetectionCheckpointer
 from ..config import CfgNode
-from ..data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from ..data import MetadataCatalog
 from ..data import transforms as T
 from ..evaluation import (
     DatasetEvaluator,
@@ -187,13 +187,13 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """An endless iterable of batches."""
-        return build_detection_train_loader(cfg)
+        """An endless iterable of batches. Override it: there is no mapper for all data sets."""
+        raise NotImplementedError("a trainer needs its own build_train_loader()")
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """An iterable, with a length, of one test data set's batches."""
-        return build_detection_test_loader(cfg, dataset_name)
+        """An iterable, with a length, of one test data set's batches. Override it likewise."""
+        raise NotImplementedError("to evaluate, a trainer needs its own build_test_loader()")
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

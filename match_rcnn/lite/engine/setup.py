@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint.atomic_file import whole_file
+from ...utils.files import atomic_write
 from ..config import CfgNode
 from ..utils import comm
 from ..utils.collect_env import collect_env_info
@@ -97,7 +97,7 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
     logger.info("Started with %s", args)
     if writes:
         path = os.path.join(folder, "config.yaml")
-        with whole_file(path) as yaml:
+        with atomic_write(path) as yaml:
             yaml.write(cfg.dump().encode())
         logger.info("Settings, also in %s:\n%s", path, cfg.dump())
     # Each process its own: they must not draw the same samples.

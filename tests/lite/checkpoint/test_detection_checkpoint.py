@@ -196,7 +196,7 @@ def test_code_in_a_file_is_not_run(tmp_path, capsys, suffix):
     data = {"model": {"body.bias": Evil()}, "__author__": "x"}
     with path.open("wb") as file:
         torch.save(data, file) if suffix == "pth" else pickle.dump(data, file)
-    with pytest.raises(ValueError, match=f"a.{suffix} cannot be loaded as plain weights"):
+    with pytest.raises(ValueError, match=f"a.{suffix} cannot be read as plain weights: .*print"):
         DetectionCheckpointer(net()).load(str(path))
     assert "ran" not in capsys.readouterr().out
 
@@ -207,9 +207,9 @@ def test_broken_files_are_named(tmp_path, suffix):
     with path.open("wb") as file:
         (torch.save if suffix == "pth" else pickle.dump)({"model": {}}, file)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=f"a.{suffix} cannot be loaded"):
+    with pytest.raises(ValueError, match=f"a.{suffix} cannot be read as plain weights"):
         DetectionCheckpointer(net()).load(str(path))
-    with pytest.raises(FileNotFoundError, match=f"none.{suffix} not found"):
+    with pytest.raises(FileNotFoundError, match=f"no weights at .*none.{suffix}"):
         DetectionCheckpointer(net()).load(str(tmp_path / f"none.{suffix}"))
 
 
@@ -226,3 +226,46 @@ def test_periodic_checkpoints_keep_the_newest(tmp_path):
     ]
     assert checkpointer.get_checkpoint_file().endswith("model_final.pth")
     assert torch.load(tmp_path / "model_0000005.pth", weights_only=True)["iteration"] == 5
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pkl"])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({1: 2}, "a int by the name of 1"),
+        ({"model": {1: torch.zeros(1)}, "__author__": "x"}, "a Tensor by the name of 1"),
+        ({"model": {"w": "text"}, "__author__": "x"}, "a str by the name of 'w'"),
+        ({"model": [1], "__author__": "x"}, "no weights by name, but a list"),
+        ([1, 2], "no weights by name, but a list"),
+        ("text", "no weights by name, but a str"),
+    ],
+)
+def test_files_of_something_else_are_named(tmp_path, suffix, content, named):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "pth":
+        torch.save(content, path)
+    else:
+        named = named.replace("Tensor", "ndarray")
+        path.write_bytes(pickle.dumps(as_arrays(content)))
+    with pytest.raises(ValueError, match=rf"a\.{suffix} holds .*{named}"):
+        DetectionCheckpointer(net()).load(str(path))
+
+
+def as_arrays(content):
+    if isinstance(content, dict):
+        return {k: as_arrays(v) for k, v in content.items()}
+    return content.numpy() if isinstance(content, torch.Tensor) else content
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pkl"])
+@pytest.mark.parametrize(
+    "content", [b"", b"notes on what I trained\n", b"PK\x03\x04 zip", b"\x80\x02"]
+)
+def test_a_file_that_holds_no_weights_takes_one_line(tmp_path, suffix, content):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.{suffix} cannot be read as plain weights") as raised:
+        DetectionCheckpointer(net()).load(str(path))
+    message = str(raised.value).removeprefix(str(path))
+    assert len(message) < 120
+    assert "\n" not in message
