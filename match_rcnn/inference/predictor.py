@@ -8,7 +8,13 @@ import numpy.typing as npt
 import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import CfgNode, DefaultPredictor, Instances, detection_utils
+from match_rcnn.d2 import (
+    CfgNode,
+    DefaultPredictor,
+    DetectionCheckpointer,
+    Instances,
+    detection_utils,
+)
 from match_rcnn.engine.switches import apply_switches
 from match_rcnn.structures import Garment, garments_from_instances
 
@@ -39,7 +45,11 @@ class MatchRCNNPredictor:
         cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
         cfg.freeze()
         self.cfg = cfg
-        self._predictor = DefaultPredictor(cfg)
+        bare = cfg.clone()
+        bare.defrost()
+        bare.MODEL.WEIGHTS = ""  # read below, as upstream's predictor runs what a pickle says
+        self._predictor = DefaultPredictor(bare)
+        DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
         apply_switches(self._predictor.model, cfg)
 
     @classmethod
