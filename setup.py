@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
     "tabulate>=0.9",
     "termcolor>=2.0",
     "orjson>=3.9",
+    "PyYAML>=6.0",
     "tensorboard>=2.12",
 ]
 
@@ -69,6 +70,7 @@ setup(
         "match_rcnn": ["py.typed"],
         "match_rcnn.data": ["*.json"],
         "match_rcnn.data.sources": ["*.json"],
+        "match_rcnn.data.synthetic": ["*.json"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

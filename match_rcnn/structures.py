@@ -12,8 +12,7 @@ import pycocotools.mask as mask_util
 
 from match_rcnn.d2 import BoxMode, Instances
 from match_rcnn.data.taxonomy import Category, category
-
-FloatArray = npt.NDArray[np.float32]
+from match_rcnn.utils.arrays import Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +30,11 @@ class Garment:
     """
 
     category: Category
-    box: FloatArray
+    box: Float32Array
     score: float | None = None
-    landmarks: FloatArray | None = None
+    landmarks: Float32Array | None = None
     mask: npt.NDArray[np.bool_] | None = None
-    embedding: FloatArray | None = None
+    embedding: Float32Array | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values; the mask as pixel count only."""

@@ -12,14 +12,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pycocotools.mask as mask_util
 import torch
 from torchvision.transforms.v2 import functional as colour
 
 from match_rcnn.d2 import BoxMode, CfgNode, T, detection_utils
+from match_rcnn.utils.arrays import Array
 
-Array = npt.NDArray[Any]
 Size = tuple[int, int]
 
 

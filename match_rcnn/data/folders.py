@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from match_rcnn.data.problems import FILE_LEFT_OUT, Problem, Reason
-from match_rcnn.data.taxonomy import IntArray
+from match_rcnn.utils.arrays import IntArray
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

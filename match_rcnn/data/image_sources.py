@@ -1,14 +1,22 @@
-"""Whose photos a test set's are. It has no annotations that say so; the official archive of its
-image information has a file for each source, in COCO form without annotations."""
+"""Whose photo an image is: a user's or a shop's.
+
+A test set has no annotations that say so; the official archive of its image information has a file
+for each source, in COCO form without annotations.
+"""
 
 from pathlib import Path
 
 from match_rcnn.utils.json_stream import stream_arrays
 
+USER, SHOP = SOURCES = ("user", "shop")
+#: ``gt_sources`` of a model's input by an image's ``source``, and of an image whose is unknown.
+SOURCE_CODES = {USER: 0, SHOP: 1}
+NO_SOURCE = -1
+
 #: Beside the folder of the images, by source.
 SOURCE_FILES = {
-    "user": "retrieval_test_consumer_information.json",
-    "shop": "retrieval_test_shop_information.json",
+    USER: "retrieval_test_consumer_information.json",
+    SHOP: "retrieval_test_shop_information.json",
 }
 
 

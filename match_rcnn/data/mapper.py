@@ -24,14 +24,12 @@ from match_rcnn.d2 import (
     detection_utils,
 )
 from match_rcnn.data.decoding import DECODERS, read_stored_image
+from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category
 
 LANDMARK_LAYOUTS = ("compact", "dense")
 #: ``gt_pair_ids`` of an image whose product is unknown.
 NO_PAIR = -1
-#: ``gt_sources`` by an image's ``source``, and of an image whose source is unknown.
-SOURCE_CODES = {"user": 0, "shop": 1}
-NO_SOURCE = -1
 
 
 class DeepFashion2Mapper:

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch.utils.data as torchdata
 
+from match_rcnn.data.image_sources import SHOP, SOURCES, USER
 from match_rcnn.data.streams import ShuffledStream, own_share, sample_seed
-
-USER, SHOP = SOURCES = ("user", "shop")
 
 
 class Product(NamedTuple):

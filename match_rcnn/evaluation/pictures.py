@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from match_rcnn.d2 import DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.mapper import DeepFashion2Mapper, read_stored_image
 from match_rcnn.inference.visualization import GarmentVisualizer
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
+from match_rcnn.utils.arrays import Image
 from match_rcnn.utils.files import atomic_write
-
-Image = npt.NDArray[np.uint8]
 
 _SIDE = 400  # pixels, the longer one of each half
 _CAPTION = 24  # pixels above it

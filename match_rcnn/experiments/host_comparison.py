@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
@@ -34,9 +33,9 @@ from match_rcnn.data.conversion import convert
 from match_rcnn.data.datasets import register_deepfashion2
 from match_rcnn.data.synthetic import generate
 from match_rcnn.engine import MatchRCNNTrainer
+from match_rcnn.utils.arrays import Array
 from match_rcnn.utils.files import atomic_write
 
-Array = npt.NDArray[Any]
 Observation = dict[str, Array]
 
 #: Sections with a line for each of their names.

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
@@ -17,8 +16,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.engine.switches import apply_switches
 from match_rcnn.structures import Garment, garments_from_instances
-
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import Image
 
 
 class MatchRCNNPredictor:

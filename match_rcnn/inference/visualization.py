@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 from match_rcnn.d2 import Visualizer
 from match_rcnn.structures import Garment
-
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import Image
 
 #: RGB in [0, 1], one a category: hues spread so that tops, bottoms and dresses differ at a glance.
 PALETTE = (

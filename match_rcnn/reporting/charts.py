@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.reporting import svg
 from match_rcnn.reporting.svg import Scale
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 WIDTH = 450.0
 _LABELS = 154.0  # room for category names

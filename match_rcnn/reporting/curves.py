@@ -12,13 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from tabulate import tabulate
 
-from match_rcnn.data.taxonomy import FloatArray
 from match_rcnn.reporting.svg import Scale, nice_ticks
+from match_rcnn.utils.arrays import FloatArray, Image
 
-Image = npt.NDArray[np.uint8]
 #: Values by iteration.
 Curve = dict[int, float]
 

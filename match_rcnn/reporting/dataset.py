@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, FloatArray, IntArray
+from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES
 from match_rcnn.evaluation.coco.arrays import find, parse_keypoints
+from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.files import read_json
 from match_rcnn.utils.json_stream import Entries, stream_arrays
 

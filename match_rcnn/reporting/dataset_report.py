@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.data.taxonomy import CATEGORIES, FloatArray
+from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.reporting import charts
 from match_rcnn.reporting.charts import Series
@@ -23,6 +23,7 @@ from match_rcnn.reporting.dataset import (
 from match_rcnn.reporting.drawings import landmark_drawings
 from match_rcnn.reporting.page import Section, figure, grid, write_markdown, write_page
 from match_rcnn.reporting.tables import MISSING, Table
+from match_rcnn.utils.arrays import FloatArray
 
 _SOURCE_NAMES = {"user": "consumers", "shop": "shops"}
 _NAMES = [category.name for category in CATEGORIES]

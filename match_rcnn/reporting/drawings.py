@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import CATEGORIES, Category, FloatArray, IntArray
+from match_rcnn.data.synthetic.templates import TEMPLATES
+from match_rcnn.data.taxonomy import CATEGORIES, Category
 from match_rcnn.reporting import svg
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 _TALL, _MARGIN = 150.0, 16.0
 
@@ -17,8 +19,8 @@ def landmark_drawing(
     values: (n,) drawn from pale (0) to strong (``highest``), hollow where NaN.
     counts: (n,) how often each was measured.
     """
-    wide = _TALL * category.aspect
-    points = _MARGIN + category.template * [wide, _TALL]
+    wide = _TALL * TEMPLATES[category.id].aspect
+    points = _MARGIN + TEMPLATES[category.id].xy * [wide, _TALL]
     parts = [svg.path([tuple(points[i]) for i in outline], "outline") for outline in category.paths]
     for i, (x, y) in enumerate(points.tolist()):
         if not np.isfinite(values[i]):

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from match_rcnn.data.folders import IMAGE_SUFFIXES
-from match_rcnn.data.taxonomy import FloatArray, category
+from match_rcnn.data.taxonomy import category
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, Landmarks
 from match_rcnn.inference.predictor import read_photo
 from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.reporting.runs import Run
 from match_rcnn.structures import Garment
+from match_rcnn.utils.arrays import FloatArray, Image
 
 logger = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
 _SIDE = 320  # of a photo in the page, pixels
 _THUMB = 120
 _QUALITY = 82

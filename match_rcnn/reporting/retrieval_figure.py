@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
-from match_rcnn.data.taxonomy import CATEGORIES, FloatArray
+from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.inference.predictor import read_photo
 from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
-
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import FloatArray, Image
 
 _GREEN, _RED = (0.1, 0.6, 0.2), (0.85, 0.15, 0.15)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.retrieval.files import (
     RetrievalTruth,
@@ -24,6 +23,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     representatives,
     score_retrieval,
 )
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import CATEGORIES, FloatArray, IntArray
+from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.reporting import analysis, charts, pictures, tables
 from match_rcnn.reporting.analysis import ImageQuality
 from match_rcnn.reporting.charts import Series
@@ -13,6 +13,7 @@ from match_rcnn.reporting.drawings import landmark_drawings, strongest
 from match_rcnn.reporting.page import Section, figure, grid, picture
 from match_rcnn.reporting.runs import Run
 from match_rcnn.reporting.tables import Table, caption, share
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 _SHOWN_RETRIEVED = 5
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 # Alternatives with a literal at their head: the search then skips numbers three times as fast.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z)|\[|\]|\{|\}', re.DOTALL)

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from match_rcnn.data import taxonomy
+from match_rcnn.data.synthetic.templates import TEMPLATES
 
 CATEGORY_IDS = (6, 7, 8)  # 15, 10 and 14 landmarks
 SIZE = (300, 400)  # height, width
@@ -61,7 +62,7 @@ class Case:
         category = taxonomy.category(category_id)
         points = np.zeros((294, 3))
         if self.rng.random() < 0.8:
-            inside = box[:2] + category.template * box[2:]
+            inside = box[:2] + TEMPLATES[category.id].xy * box[2:]
             labels = self.rng.choice([0, 1, 2], size=(category.num_landmarks, 1))
             points[category.slice] = np.hstack([np.round(inside), labels]) * (labels > 0)
         x, y, w, h = box.tolist()
@@ -97,7 +98,7 @@ class Case:
         points = np.zeros((294, 3))
         if self.rng.random() < 0.3:  # a model that fills all channels
             points[:] = self.rng.uniform(-20, 100, size=(294, 3))
-        points[category.slice, :2] = box[:2] + category.template * box[2:]
+        points[category.slice, :2] = box[:2] + TEMPLATES[category.id].xy * box[2:]
         points[category.slice, 2] = 1
         return points.reshape(-1).tolist()
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.data.taxonomy import CATEGORIES, category
 from match_rcnn.inference.visualization import PALETTE, draw_garments
 from match_rcnn.structures import Garment
@@ -8,7 +9,8 @@ from match_rcnn.structures import Garment
 
 def make_garment(kind, score=None, value=2.0):
     landmarks = np.concatenate(
-        [kind.template * [60, 80] + [30, 30], np.full((kind.num_landmarks, 1), value)], axis=1
+        [TEMPLATES[kind.id].xy * [60, 80] + [30, 30], np.full((kind.num_landmarks, 1), value)],
+        axis=1,
     ).astype(np.float32)
     mask = np.zeros((150, 120), dtype=bool)
     mask[40:100, 40:80] = True
@@ -39,7 +41,7 @@ def test_landmarks_below_the_threshold_are_not_drawn():
     difference = (draw_garments(image, [unsure]) != draw_garments(image, [sure])).any(axis=2)
     assert difference.any()
     # a skirt's hem (landmark 6) lies at the lower edge of the template
-    x, y = (kind.template[5] * [60, 80] + [30, 30]).astype(int)
+    x, y = (TEMPLATES[kind.id].xy[5] * [60, 80] + [30, 30]).astype(int)
     assert difference[y - 2 : y + 3, x - 2 : x + 3].any()
 
 

@@ -9,6 +9,7 @@ from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
+from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.evaluation.coco.predictions import ImagePredictions, write_predictions
 from match_rcnn.evaluation.retrieval.files import write_retrieved
 from match_rcnn.evaluation.retrieval.protocol import Retrieved
@@ -27,7 +28,7 @@ ITEMS = [
 def annotation(number, image, category_id, box, style):
     category = taxonomy.category(category_id)
     x, y, w, h = box
-    xy = np.rint(np.array([x, y]) + category.template * [w, h])
+    xy = np.rint(np.array([x, y]) + TEMPLATES[category.id].xy * [w, h])
     points = np.column_stack([xy, np.full(len(xy), 2)])
     return {
         "id": number,
@@ -74,7 +75,7 @@ def detection(item, moved=0.0, category_id=None, score=0.9):
     """(image, category, box, score, points) of an item's, moved to the right by pixels."""
     _, image, own, (x, y, w, h), _ = item
     category = taxonomy.category(category_id or own)
-    points = np.array([x + moved, y]) + category.template * [w, h]
+    points = np.array([x + moved, y]) + TEMPLATES[category.id].xy * [w, h]
     return image, category.id, (x + moved, y, w, h), score, np.rint(points)
 
 

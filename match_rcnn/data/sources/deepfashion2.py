@@ -14,12 +14,12 @@ from typing import Any
 
 import orjson
 
+from match_rcnn.data.image_sources import SOURCES
 from match_rcnn.data.problems import ITEM_LEFT_OUT, AnnotationError, Problem, Reason
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, Category
 
 #: Item keys that describe how hard an item is; each takes the values 1, 2 and 3.
 ATTRIBUTES = ("scale", "occlusion", "zoom_in", "viewpoint")
-SOURCES = ("user", "shop")
 
 _IMAGE_KEYS = frozenset({"source", "pair_id"})
 _NUMBER_TYPES = {int, float}

@@ -4,10 +4,8 @@ Shapes: ``k`` control points, ``m`` points of the sampled curve.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from match_rcnn.utils.arrays import BoolArray, FloatArray
 
 
 def smooth_closed(points: FloatArray, smooth: BoolArray, per_segment: int = 6) -> FloatArray:

@@ -5,6 +5,7 @@ import numpy as np
 from match_rcnn.data.synthetic.body import CROTCH_Y, HIP, HIP_Y, HIPS, SIGN, Pose, half_width
 from match_rcnn.data.synthetic.cuts import SKIRT, Cut
 from match_rcnn.data.synthetic.shapes import FRONT, Part, Pieces, Shape, disc, hem_wave
+from match_rcnn.data.synthetic.templates import TEMPLATES
 
 _SHORTS, _TROUSERS = 7, 8
 #: Legs begin this far along the thigh, at the height of the crotch.
@@ -30,7 +31,7 @@ def lower_shape(category_id: int, cut: Cut, pose: Pose) -> Shape:
 
 
 def _skirt(pieces: Pieces, cut: Cut) -> list[Part]:
-    template = pieces.category.template
+    template = TEMPLATES[pieces.category.id].xy
     pose = pieces.pose
     # The drawn skirt widens threefold; a pencil skirt hardly at all.
     widths = [1 + (0.62 * cut.flare**1.5 + 0.02) * f * (cut.hem - cut.rise) / 0.5 for f in (0.5, 1)]
@@ -99,5 +100,5 @@ def _mirror(pieces: Pieces, node: int, side: int) -> int:
 
 
 def _knee_fraction(pieces: Pieces) -> float:
-    y = pieces.category.template[:, 1]
+    y = TEMPLATES[pieces.category.id].xy[:, 1]
     return float(np.clip((y[4] - y[8]) / (y[5] - y[8]), 0.3, 0.6))

@@ -12,6 +12,7 @@ import numpy as np
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.synthetic.curves import FloatArray
+from match_rcnn.data.synthetic.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Rig:
     def template(self) -> FloatArray:
         """(n, 2) the drawn template made symmetric: x from the axis, y down."""
         category = taxonomy.category(self.category_id)
-        points = category.template * [category.aspect, 1.0]
+        drawn = TEMPLATES[self.category_id]
+        points = drawn.xy * [drawn.aspect, 1.0]
         points[:, 0] -= points[[self.neck, self.mirror(self.neck)], 0].mean()
         flipped = points[category.flip_permutation] * [-1.0, 1.0]
         return np.asarray((points + flipped) / 2)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from match_rcnn.data import taxonomy
-from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 from match_rcnn.utils.json_stream import as_numbers
 
 
@@ -48,9 +48,6 @@ def joint_codes(known: Sequence[IntArray], asked: Sequence[IntArray]) -> tuple[I
         lost |= place < 0
         codes, wanted = codes * len(values) + inverse, wanted * len(values) + place
     return codes, np.where(lost, -1, wanted)
-
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

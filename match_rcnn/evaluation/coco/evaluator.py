@@ -16,7 +16,6 @@ from pycocotools import mask as mask_utils
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data import taxonomy
-from match_rcnn.data.taxonomy import IntArray
 from match_rcnn.evaluation import tables
 from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.files import read_ground_truth
@@ -28,6 +27,7 @@ from match_rcnn.evaluation.coco.predictions import (
 )
 from match_rcnn.evaluation.coco.scoring import TASKS, Scores
 from match_rcnn.evaluation.coco.subsets import View, score_views, truths
+from match_rcnn.utils.arrays import IntArray
 from match_rcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ import numpy as np
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES
-from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.coco.arrays import (
     Detections,
     GroundTruth,
@@ -24,6 +23,7 @@ from match_rcnn.evaluation.coco.arrays import (
     ranked,
 )
 from match_rcnn.evaluation.coco.rle import mask_counts, rle_areas, to_rle
+from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.json_stream import Entries, as_numbers, stream_arrays, stream_list
 
 

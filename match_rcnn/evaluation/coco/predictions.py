@@ -14,7 +14,6 @@ import orjson
 from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
-from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.coco.arrays import (
     Detections,
     GroundTruth,
@@ -22,6 +21,7 @@ from match_rcnn.evaluation.coco.arrays import (
     ranked,
 )
 from match_rcnn.evaluation.coco.files import landmark_areas, wide_groups
+from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.files import atomic_write
 
 #: Names of the result files by task.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
-from match_rcnn.data.taxonomy import IntArray
+from match_rcnn.utils.arrays import IntArray
 from match_rcnn.utils.json_stream import as_numbers
 
 _FIRST, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5

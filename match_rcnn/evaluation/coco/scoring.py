@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import FloatArray
 from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import THRESHOLDS, Curves, Matcher
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
+from match_rcnn.utils.arrays import FloatArray
 
 _RANGES = {
     "all": (0.0, 1e10),

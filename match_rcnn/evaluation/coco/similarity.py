@@ -16,8 +16,8 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
-from match_rcnn.data.taxonomy import FloatArray, IntArray
 from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth, join
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _labelled(
         found.tables[category_id][found.rows[detection]],
         truth.tables[category_id][truth.rows[item]],
         ground_truth.areas[item],
-        taxonomy.category(category_id).sigmas,
+        np.array(taxonomy.category(category_id).sigmas),
     )
 
 

@@ -15,7 +15,6 @@ import torch
 
 from match_rcnn.d2 import Boxes, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data.sources.deepfashion2 import SOURCES
-from match_rcnn.data.taxonomy import IntArray
 from match_rcnn.evaluation.coco.evaluator import category_ids
 from match_rcnn.evaluation.coco.predictions import BOX_DIGITS, rounded
 from match_rcnn.evaluation.retrieval.files import (
@@ -37,6 +36,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
 from match_rcnn.evaluation.retrieval.search import Embedded, search
 from match_rcnn.evaluation.tables import flatten, retrieval_subset_table
 from match_rcnn.retrieval.scoring import MatchScorer
+from match_rcnn.utils.arrays import IntArray
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,13 @@ from pycocotools.cocoeval import COCOeval
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
-from match_rcnn.data.taxonomy import FloatArray
+from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
+from match_rcnn.utils.arrays import FloatArray
 from match_rcnn.utils.files import write_json
 
 GOAL = 10.0
@@ -92,7 +93,7 @@ def _annotations(
         labels = rng.choice([0, 1, 2], p=[0.2, 0.3, 0.5], size=category.num_landmarks)
         points = np.zeros((taxonomy.NUM_LANDMARKS, 3))
         if rng.random() >= unlabelled:
-            xy = np.rint(box[:2] + category.template * box[2:])
+            xy = np.rint(box[:2] + TEMPLATES[category.id].xy * box[2:])
             points[category.slice] = np.column_stack([xy, labels]) * (labels > 0)[:, None]
         annotations.append(
             {
@@ -117,7 +118,7 @@ def _results(rng: np.random.Generator, item: dict[str, Any], number: int) -> lis
         points = np.zeros((taxonomy.NUM_LANDMARKS, 3))
         moved = box + rng.normal(0, 8, 4)
         spread = rng.normal(0, 6, (category.num_landmarks, 2))
-        points[category.slice, :2] = moved[:2] + category.template * moved[2:] + spread
+        points[category.slice, :2] = moved[:2] + TEMPLATES[category.id].xy * moved[2:] + spread
         points[category.slice, 2] = 1
         entry = {"image_id": item["image_id"], "category_id": category.id}
         entry |= {"score": float(rng.random()), "keypoints": points.reshape(-1)}

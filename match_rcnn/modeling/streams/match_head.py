@@ -45,6 +45,7 @@ from match_rcnn.d2 import (
     configurable,
     get_event_storage,
 )
+from match_rcnn.data.image_sources import SOURCE_CODES
 from match_rcnn.modeling.gather import gather_rows
 from match_rcnn.modeling.streams.match_losses import LOSSES, METRIC_LOSSES, PairClassifier, pair_ce
 
@@ -67,8 +68,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 #: So many RoIs go through the extractor at a time at inference; bounds the memory.
 ROIS_PER_CHUNK = 32
-#: ``gt_sources`` of a user and of a shop image (:data:`match_rcnn.data.mapper.SOURCE_CODES`).
-USER, SHOP = 0, 1
+#: ``gt_sources`` of a user and of a shop image.
+USER, SHOP = SOURCE_CODES.values()
 
 
 def build_match_head(cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> nn.Module:

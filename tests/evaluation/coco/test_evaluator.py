@@ -8,6 +8,7 @@ import torch
 
 from match_rcnn.d2 import Boxes, Instances, MetadataCatalog
 from match_rcnn.data import taxonomy
+from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.evaluation import DeepFashion2Evaluator
 from match_rcnn.evaluation.coco import evaluator
 from match_rcnn.evaluation.coco.scoring import evaluate_files
@@ -38,7 +39,7 @@ class World:
         category = taxonomy.category(int(self.rng.choice(CATEGORY_IDS)))
         box = self.rng.integers([0, 0, 20, 20], [40, 30, 40, 30])
         labels = self.rng.choice([0, 1, 2], size=category.num_landmarks) * (index % 5 > 0)
-        xy = np.rint(box[:2] + category.template * box[2:])
+        xy = np.rint(box[:2] + TEMPLATES[category.id].xy * box[2:])
         points = np.column_stack([xy, labels]) * (labels > 0)[:, None]
         x, y, w, h = box.tolist()
         return {
@@ -67,7 +68,7 @@ class World:
             masks[index, y : y + h, x : x + w] = True
             category = taxonomy.category(category_id)
             own = category.slice if channels == 294 else slice(category.num_landmarks)
-            points[index, own, :2] = box[:2] + category.template * box[2:] + 0.5
+            points[index, own, :2] = box[:2] + TEMPLATES[category.id].xy * box[2:] + 0.5
             points[index, own, 2] = 0.25
         boxes[:, 2:] += boxes[:, :2]
         found = Instances((HEIGHT, WIDTH))

@@ -27,13 +27,13 @@ from pycocotools.cocoeval import COCOeval
 from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
 from match_rcnn.data.sources.deepfashion2 import SOURCES
-from match_rcnn.data.taxonomy import FloatArray
 from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.predictions import ImagePredictions, to_detections
 from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.evaluation.coco.subsets import LEVELS, View, score_views, truths
 from match_rcnn.experiments.benchmarks.evaluation.world import World, make_world
 from match_rcnn.experiments.benchmarks.harness import Measurement, Result, alternate, measure
+from match_rcnn.utils.arrays import FloatArray
 
 GOAL = 10.0
 

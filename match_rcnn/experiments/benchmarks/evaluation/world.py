@@ -11,10 +11,11 @@ from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
 from match_rcnn.data.sources.deepfashion2 import SOURCES
-from match_rcnn.data.taxonomy import FloatArray, IntArray
+from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.evaluation.coco.arrays import GroundTruth, LandmarkBuilder
 from match_rcnn.evaluation.coco.predictions import ImagePredictions
 from match_rcnn.evaluation.coco.subsets import LEVELS
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 _SIZES = ((640, 480), (800, 600), (1000, 750))  # height, width
 _VARIANTS = 6  # masks of an item and of the background that detections share
@@ -130,7 +131,7 @@ def _landmarks(rng: np.random.Generator, box: FloatArray, category: int) -> Floa
     own = taxonomy.CATEGORIES[category]
     labels = rng.choice([0, 1, 2], p=[0.2, 0.3, 0.5], size=(own.num_landmarks, 1))
     labels *= rng.random() > 0.02  # two of a hundred items have none
-    return np.hstack([np.rint(box[:2] + own.template * box[2:]), labels]) * (labels > 0)
+    return np.hstack([np.rint(box[:2] + TEMPLATES[own.id].xy * box[2:]), labels]) * (labels > 0)
 
 
 def _predict(
@@ -174,5 +175,7 @@ def _predict(
 def _detected_landmarks(rng: np.random.Generator, box: FloatArray, category: int) -> Any:
     own = taxonomy.CATEGORIES[category]
     points = np.ones((own.num_landmarks, 3), dtype=np.float32)
-    points[:, :2] = box[:2] + own.template * box[2:] + rng.normal(0, 4, (own.num_landmarks, 2))
+    points[:, :2] = (
+        box[:2] + TEMPLATES[own.id].xy * box[2:] + rng.normal(0, 4, (own.num_landmarks, 2))
+    )
     return points
