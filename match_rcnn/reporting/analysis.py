@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth, join
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import RECALLS, THRESHOLDS, Matcher
 from match_rcnn.evaluation.coco.scoring import Scores
 from match_rcnn.evaluation.coco.similarity import Similarities, box_overlaps, compute_similarities
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+from match_rcnn.utils.columns import join
 
 #: IoU from which on a box is on an item, as in AP50.
 ON = float(THRESHOLDS[0])

@@ -3,20 +3,20 @@
 Shapes: ``G`` items, ``I`` images, ``n`` landmarks of a category. Memory: about 100 bytes an item.
 """
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from match_rcnn.data.coco import read_coco
+from match_rcnn.data.coco_labels import Landmarks
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES
-from match_rcnn.evaluation.coco.arrays import find, parse_keypoints
+from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, Category
 from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.files import read_json
-from match_rcnn.utils.json_stream import Entries, stream_arrays
 
 #: Beyond these an item is medium, and large, in COCO's words: square pixels.
 COCO_SIZES = (32.0**2, 96.0**2)
@@ -110,102 +110,38 @@ def read_statistics(path: str | Path) -> Statistics:
     Raises:
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
-    path = Path(path)
-    reader = _Reader(path)
-    keys = set()
-    for key, items in stream_arrays(path):
-        keys.add(key)
-        if key == "images":
-            reader.add_images(items)
-        elif key == "annotations":
-            reader.add_annotations(items)
-    if missing := {"images", "annotations"} - keys:
+    file = read_coco(path, ["landmarks"])
+    images, items = file.images, file.items
+    if items is None:
         raise ValueError(
-            f"{path} has no {' and no '.join(sorted(missing))}: it is no converted annotation file "
+            f"{path} has no annotations: it is no converted annotation file "
             "(tools/convert_df2.py makes one)"
         )
-    problems_file = path.with_name(path.name + ".problems.json")
-    problems = read_json(problems_file) if problems_file.is_file() else None
-    return reader.build(problems)
-
-
-@dataclass
-class _Reader:
-    path: Path
-    images: dict[int, tuple[str, int]] = field(default_factory=dict)
-    columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    visibility: dict[int, IntArray] = field(
-        default_factory=lambda: {
-            c.id: np.zeros((c.num_landmarks, 3), dtype=np.int64) for c in CATEGORIES
-        }
+    assert items.landmarks is not None
+    sources = np.array(images.sources, dtype="U8")
+    problems_file = file.path.with_name(file.path.name + ".problems.json")
+    return Statistics(
+        name=file.path.stem,
+        image_sources=sources,
+        image_pixels=images.sizes.prod(1),
+        image=items.image,
+        sources=sources[items.image],
+        category=items.category_ids - 1,
+        pair_ids=items.fields["pair_id"],
+        styles=items.fields["style"].clip(0),
+        levels={name: items.fields[name] for name in ATTRIBUTES},
+        sizes=items.boxes[:, 2:],
+        visibility={c.id: _visibility(items.landmarks, c) for c in CATEGORIES},
+        labelled=items.landmarks.labelled(items.category_ids),
+        problems=read_json(problems_file) if problems_file.is_file() else None,
     )
-    count: int = 0
-
-    def add_images(self, items: list[Any]) -> None:
-        entries = Entries(items, len(self.images), f"{self.path}, image")
-        for image_id, item in zip(entries.integers("id").tolist(), items, strict=True):
-            pixels = int(item.get("height") or 0) * int(item.get("width") or 0)
-            self.images[image_id] = (str(item.get("source") or ""), pixels)
-
-    def add_annotations(self, items: list[Any]) -> None:
-        entries = Entries(items, self.count, f"{self.path}, annotation")
-        self.count += len(items)
-        own = self.columns
-        categories = entries.integers("category_id")
-        own["image"].append(entries.integers("image_id"))
-        own["category"].append(categories)
-        own["sizes"].append(entries.numbers("bbox", 4)[:, 2:])
-        own["pair_ids"].append(_integers(items, "pair_id", -1))
-        own["styles"].append(_integers(items, "style", 0))
-        for name in ATTRIBUTES:
-            own[name].append(_integers(items, name, 0))
-        own["labelled"].append(self._count_landmarks(entries, categories.tolist()))
-
-    def _count_landmarks(self, entries: Entries, categories: list[int]) -> IntArray:
-        labelled = []
-        for index, item in enumerate(entries.items):
-            try:
-                points = parse_keypoints(categories[index], item.get("keypoints"))
-            except ValueError as error:
-                raise entries.error(index, str(error)) from error
-            table = self.visibility[categories[index]]
-            seen = points[: len(table), 2].astype(np.int64).clip(0, 2)
-            table[np.arange(len(table)), seen] += 1
-            labelled.append(int((seen > 0).sum()))
-        return np.array(labelled, dtype=np.int64)
-
-    def build(self, problems: dict[str, Any] | None) -> Statistics:
-        if not self.columns:
-            self.add_annotations([])
-        own = {name: np.concatenate(parts) for name, parts in self.columns.items()}
-        ids = np.array(sorted(self.images), dtype=np.int64)
-        image = find(ids, own["image"])
-        for index in np.flatnonzero(image < 0):
-            raise ValueError(
-                f"{self.path}, annotation {index} (from 0): unknown image_id {own['image'][index]}"
-            )
-        known = [self.images[i] for i in ids.tolist()]
-        sources = np.array([source for source, _ in known], dtype="U8")
-        return Statistics(
-            name=self.path.stem,
-            image_sources=sources,
-            image_pixels=np.array([pixels for _, pixels in known], dtype=np.int64),
-            image=image,
-            sources=sources[image],
-            category=own["category"] - 1,
-            pair_ids=own["pair_ids"],
-            styles=own["styles"],
-            levels={name: own[name] for name in ATTRIBUTES},
-            sizes=own["sizes"],
-            visibility=self.visibility,
-            labelled=own["labelled"],
-            problems=problems,
-        )
 
 
-def _integers(items: list[Any], key: str, missing: int) -> IntArray:
-    values = [item.get(key) for item in items]
-    return np.array([v if type(v) is int else missing for v in values], dtype=np.int64)
+def _visibility(landmarks: Landmarks, category: Category) -> IntArray:
+    """(n, 3) how often each landmark has each visibility."""
+    table = landmarks.tables.get(category.id, np.zeros((0, category.num_landmarks, 3)))
+    seen = table[:, :, 2].astype(np.int64).clip(0, 2)
+    return np.stack([(seen == v).sum(0) for v in range(3)], axis=1)
 
 
 def problem_counts(statistics: Statistics) -> Counter[tuple[str, str]]:

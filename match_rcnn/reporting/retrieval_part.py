@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.retrieval.files import (
     RetrievalTruth,
     query_subsets,
@@ -23,7 +22,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     representatives,
     score_retrieval,
 )
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)

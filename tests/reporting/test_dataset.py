@@ -158,7 +158,7 @@ def test_one_clear_error(tmp_path, file, change, message):
 def test_a_result_file_is_no_data_set(tmp_path):
     results = tmp_path / "bbox_results.json"
     results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}]))
-    with pytest.raises(ValueError, match=r"bbox_results.json has no annotations and no images"):
+    with pytest.raises(ValueError, match=r"bbox_results.json: expected an object with images"):
         read_statistics(results)
 
 

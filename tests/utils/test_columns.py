@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from match_rcnn.utils.json_stream import stream_list
+from match_rcnn.utils.columns import stream_list
 
 
 @pytest.mark.parametrize("entries", [[], [{"a": 1}], [1, 2, 3]])

@@ -82,3 +82,65 @@ def test_what_is_not_json_is_named(tmp_path, text, reason, chunk):
     with pytest.raises(ValueError, match=reason) as error:
         collect(path, chunk)
     assert "broken.json" in str(error.value)
+
+
+NUMBERS = st.lists(st.integers(-9, 99) | st.sampled_from([0.0, 0.5, 1e-7]), max_size=4)
+ELEMENTS = st.fixed_dictionaries(
+    {"id": st.integers(0, 9)},
+    optional={
+        "points": NUMBERS | st.sampled_from([None, 0, 1, "0", [[1]], ["]"], {"points": [1]}]),
+        "outline": st.lists(NUMBERS, min_size=1, max_size=2)
+        | st.sampled_from([[], 0, {"counts": "a]]b", "outline": [[2]]}, [["x]]"]]]),
+        "name": st.sampled_from(['"points":[1]', "},{", "é]"]),
+    },
+)
+FORMS = [
+    {"separators": (",", ":")},
+    {"ensure_ascii": False},
+    {"indent": 1},
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    elements=st.lists(ELEMENTS, max_size=8),
+    chunk=st.sampled_from([7, 40, 100, 4096]),
+    form=st.sampled_from(FORMS),
+    whole=st.booleans(),
+)
+def test_lifted_values_are_the_text_of_the_lists(tmp_path_factory, elements, chunk, form, whole):
+    path = tmp_path_factory.mktemp("lift") / "a.json"
+    others = [{"points": ["0"]}, {"points": [3]}]
+    value = elements if whole else {"first": others, "a": elements, "last": others}
+    path.write_text(json.dumps(value, **form), encoding="utf-8")
+    key = None if whole else "a"
+    found = {}
+    for name, batch in stream_arrays(path, chunk, {key: {"points": 1, "outline": 2}}):
+        found.setdefault(name, []).extend(batch)
+    for element in found[key]:
+        for name, depth in (("points", 1), ("outline", 2)):
+            if type(element.get(name)) is bytes:
+                element[name] = json.loads(b"[" * depth + element[name] + b"]" * depth)
+    assert found == ({None: elements} if whole else value)
+
+
+def test_lists_of_numbers_are_lifted(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [{"points": [0, 0, 1], "x": 1}, {"points": []}, {"points": [2]}]}')
+    found = [e for _, batch in stream_arrays(path, lift={"a": {"points": 1}}) for e in batch]
+    assert [element["points"] for element in found] == [b"0, 0, 1", b"", b"2"]
+
+
+def test_what_is_wrong_behind_the_first_batches_is_found_once(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"i": i} for i in range(50)])[:-1] + ", oops]")
+    seen = []
+
+    def read():
+        for _, batch in stream_arrays(path, 64):
+            seen.extend(element["i"] for element in batch)
+
+    with pytest.raises(ValueError, match="near byte"):
+        read()
+    assert seen == list(range(len(seen)))
+    assert len(seen) > 40

@@ -5,142 +5,16 @@ of one category. Items and detections hold indices of their image and category, 
 sorted by category, then image; detections then by falling score. Coordinates are pixels.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from match_rcnn.data import taxonomy
+from match_rcnn.data.coco_labels import Landmarks
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
-from match_rcnn.utils.json_stream import as_numbers
-
-
-def find(known: IntArray, asked: IntArray) -> IntArray:
-    """(N,) places of ``asked`` in the rising ``known``, -1 where it is not there."""
-    if len(known) == 0:
-        return np.full(len(asked), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[place] == asked, place, -1)
-
-
-def join(known: IntArray, asked: IntArray) -> tuple[IntArray, IntArray]:
-    """All pairs of equal values, as indices: first into ``asked``, rising, then into ``known``,
-    which must rise."""
-    first = np.searchsorted(known, asked, side="left")
-    counts = np.searchsorted(known, asked, side="right") - first
-    place = np.repeat(np.arange(len(asked)), counts)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return place, first[place] + within
-
-
-def joint_codes(known: Sequence[IntArray], asked: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """One number for each row of several columns, equal where the rows are; -1 for rows of
-    ``asked`` that ``known`` cannot have."""
-    codes: IntArray = np.zeros(len(known[0]), dtype=np.int64)
-    wanted: IntArray = np.zeros(len(asked[0]), dtype=np.int64)
-    lost = np.zeros(len(asked[0]), dtype=bool)
-    for column, asked_column in zip(known, asked, strict=True):
-        values, inverse = np.unique(column, return_inverse=True)
-        place = find(values, asked_column)
-        lost |= place < 0
-        codes, wanted = codes * len(values) + inverse, wanted * len(values) + place
-    return codes, np.where(lost, -1, wanted)
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """Landmarks of N entries, each with those of its category only.
-
-    Attributes:
-        rows: (N,) an entry's row in its category's table, -1: none are held.
-        tables: by category id, (M, n, 3) x, y, visibility, or (M, n, 2) x, y.
-        wide_rows: (N,) an entry's row in ``wide``, -1: none.
-        wide: (E, 294, 2) x, y of all channels. Only items without labelled landmarks are compared
-            in these, since pycocotools then measures all channels.
-    """
-
-    rows: IntArray
-    tables: dict[int, FloatArray]
-    wide_rows: IntArray
-    wide: FloatArray
-
-    def take(self, index: IntArray) -> "Landmarks":
-        return replace(self, rows=self.rows[index], wide_rows=self.wide_rows[index])
-
-
-class LandmarkBuilder:
-    """Collects ``Landmarks`` entry by entry."""
-
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-        self._rows: list[int] = []
-        self._wide_rows: list[int] = []
-        self._parts: dict[int, list[FloatArray]] = {}
-        self._wide: list[FloatArray] = []
-
-    def skip(self) -> None:
-        """An entry whose landmarks nobody will ask for."""
-        self._rows.append(-1)
-        self._wide_rows.append(-1)
-
-    def add(self, category_id: int, points: FloatArray, wide: bool = False) -> None:
-        """Args: points: (n, 3) or (294, 3); wide: keep all 294 channels too."""
-        category = taxonomy.category(category_id)
-        dense = len(points) == taxonomy.NUM_LANDMARKS
-        own = points[category.slice] if dense else points
-        part = self._parts.setdefault(category_id, [])
-        self._rows.append(len(part))
-        part.append(own[:, : self._columns].copy())
-        self._wide_rows.append(len(self._wide) if wide else -1)
-        if wide:
-            channels = np.zeros((taxonomy.NUM_LANDMARKS, 2))
-            channels[slice(None) if dense else category.slice] = points[:, :2]
-            self._wide.append(channels)
-
-    def build(self) -> Landmarks:
-        wide = np.array(self._wide).reshape(-1, taxonomy.NUM_LANDMARKS, 2)
-        tables = {category_id: np.stack(part) for category_id, part in self._parts.items()}
-        return Landmarks(_ints(self._rows), tables, _ints(self._wide_rows), wide)
-
-
-def parse_keypoints(category_id: int, numbers: Any) -> FloatArray:
-    """Landmarks of a file's flat list, dense (3 * 294 numbers) or compact (3n).
-
-    Returns:
-        (n, 3), or (294, 3) if a dense list is not zero outside the category.
-
-    Raises:
-        ValueError: neither 3n nor 3*294 finite numbers.
-    """
-    category = taxonomy.category(category_id)
-    compact, dense = 3 * category.num_landmarks, 3 * taxonomy.NUM_LANDMARKS
-    if not isinstance(numbers, list):
-        raise ValueError("keypoints must be a flat list of finite numbers")
-    if len(numbers) not in (compact, dense):
-        raise ValueError(
-            f"expected keypoints of length 3*{taxonomy.NUM_LANDMARKS} (dense) or "
-            f"3*{category.num_landmarks} (compact) for category {category_id} "
-            f"({category.name!r}), got {len(numbers)}"
-        )
-    if len(numbers) == dense:
-        first, last = 3 * category.slice.start, 3 * category.slice.stop
-        if _all_zero(numbers[:first] + numbers[last:]):
-            numbers = numbers[first:last]
-    array = as_numbers(numbers)
-    if array is None or array.ndim != 1:
-        raise ValueError("keypoints must be a flat list of finite numbers")
-    return array.reshape(-1, 3)
-
-
-def _all_zero(numbers: list[Any]) -> bool:
-    try:
-        # One call in C, ten times as fast as making an array; whatever is no number it refuses.
-        return math.hypot(*numbers) == 0.0
-    except (TypeError, OverflowError):
-        return False
+from match_rcnn.utils.columns import find
 
 
 @dataclass(frozen=True)
@@ -159,10 +33,13 @@ class GroundTruth:
         areas: (G,) as the file gives them (official: of the box).
         crowd: (G,).
         num_keypoints: (G,) as the file gives them; 0 makes an item ignored in landmark scores.
+        taxonomy: says the landmarks of each category.
         landmarks: with visibility, if they were asked for.
         attributes: by ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint``: (G,) 1 to 3, 0 where
             the file has none.
         masks: (G,) compressed run lengths, if they were asked for.
+        unmasked: (G,) items without a mask, which are ignored in mask scores; their box stands
+            for it. None: all have one.
     """
 
     name: str
@@ -180,7 +57,9 @@ class GroundTruth:
     num_keypoints: IntArray
     attributes: dict[str, IntArray]
     landmarks: Landmarks | None = None
-    masks: tuple[bytes, ...] | None = None
+    masks: Sequence[bytes] | None = None
+    unmasked: BoolArray | None = None
+    taxonomy: Taxonomy = DEEPFASHION2
 
     @property
     def groups(self) -> IntArray:
@@ -198,16 +77,7 @@ class GroundTruth:
     def labelled(self) -> IntArray:
         """(G,) how many landmarks are labelled (v > 0)."""
         assert self.landmarks is not None
-        counts = np.zeros(len(self.ids), dtype=np.int64)
-        for category_id, members in self.members():
-            table = self.landmarks.tables[category_id]
-            counts[members] = (table[self.landmarks.rows[members], :, 2] > 0).sum(1)
-        return counts
-
-    def members(self) -> list[tuple[int, IntArray]]:
-        """Category ids that have items, with the items' indices."""
-        present = np.unique(self.category)
-        return [(int(self.category_ids[k]), np.flatnonzero(self.category == k)) for k in present]
+        return self.landmarks.labelled(self.category_ids[self.category])
 
     def visible_only(self) -> "GroundTruth":
         """The same with occluded landmarks (v = 1) unlabelled and ``num_keypoints`` counted anew:
@@ -231,6 +101,7 @@ class Detections:
         rank: (D,) place within image and category, 0: the best.
         boxes, masks, landmarks: what the task compares; masks and landmarks are held only where
             the ground truth has an item of that category in that image (else ``b""`` and -1).
+            Landmarks are x, y here.
     """
 
     image: IntArray
@@ -275,7 +146,3 @@ def ranked(
         masks=None if masks is None else tuple(masks[i] for i in order),
         landmarks=None if landmarks is None else landmarks.take(order),
     )
-
-
-def _ints(values: Sequence[int]) -> IntArray:
-    return np.asarray(values, dtype=np.int64)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.coco.similarity import Similarities
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10, dtype=np.float64)
 RECALLS: FloatArray = np.linspace(0.0, 1.0, 101, dtype=np.float64)

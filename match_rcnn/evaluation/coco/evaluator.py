@@ -20,14 +20,13 @@ from match_rcnn.evaluation import tables
 from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.files import read_ground_truth
 from match_rcnn.evaluation.coco.predictions import (
-    Float32Array,
     ImagePredictions,
     to_detections,
     write_predictions,
 )
 from match_rcnn.evaluation.coco.scoring import TASKS, Scores
 from match_rcnn.evaluation.coco.subsets import View, score_views, truths
-from match_rcnn.utils.arrays import IntArray
+from match_rcnn.utils.arrays import Float32Array, IntArray
 from match_rcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)

@@ -1,37 +1,34 @@
 """COCO-form annotation files and result files in the official formats, as arrays.
 
-Both are read in a stream: the arrays, and one batch of 1 MiB of text with its Python objects. A
-dense landmark entry is 33 KB of Python objects, its arrays are 0.1 to 0.6 KB, and none where the
-image has no item of the category. Ground truth takes about 1 KB an item with landmarks and masks;
-masks are made from polygons at the end, image by image.
+Both are read in a stream: the arrays, and one batch of 4 MiB of text with its Python objects. Of
+results, landmarks and masks are held where the image has an item of the category, and nowhere
+else. Ground truth takes 1 KB an item with landmarks and masks; masks are made from polygons where
+they are compared.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from match_rcnn.data import taxonomy
+from match_rcnn.data.coco import CocoFile, Items, read_coco
+from match_rcnn.data.coco_labels import LandmarkColumns, Segmentations
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES
-from match_rcnn.evaluation.coco.arrays import (
-    Detections,
-    GroundTruth,
-    LandmarkBuilder,
-    find,
-    parse_keypoints,
-    ranked,
-)
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, ranked
 from match_rcnn.evaluation.coco.rle import mask_counts, rle_areas, to_rle
 from match_rcnn.utils.arrays import FloatArray, IntArray
-from match_rcnn.utils.json_stream import Entries, as_numbers, stream_arrays, stream_list
+from match_rcnn.utils.columns import Entries, find, stream_list
 
 
-def read_ground_truth(path: str | Path, tasks: Collection[str]) -> GroundTruth | None:
+def read_ground_truth(
+    path: str | Path, tasks: Collection[str], taxonomy: Taxonomy = DEEPFASHION2
+) -> GroundTruth | None:
     """Read what ``tasks`` (of ``bbox``, ``segm``, ``keypoints``) need.
 
     ``iscrowd`` counts as 0 where it is missing, ``num_keypoints`` as the number of labelled
-    landmarks, the category list as the 13 of the taxonomy.
+    landmarks, the category list as the taxonomy's.
 
     Returns:
         ``None`` if the file has no ``annotations``: a test set.
@@ -39,197 +36,123 @@ def read_ground_truth(path: str | Path, tasks: Collection[str]) -> GroundTruth |
     Raises:
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
-    reader = _TruthReader(Path(path), "keypoints" in tasks, "segm" in tasks)
-    handlers = {
-        "images": reader.add_images,
-        "annotations": reader.add_annotations,
-        "categories": reader.add_categories,
-    }
-    seen = set()
-    for key, items in stream_arrays(path):
-        if key is None:
-            raise ValueError(f"{path}: expected an object with images and annotations, got a list")
-        seen.add(key)
-        if key in handlers:
-            handlers[key](items)
-    if "images" not in seen:
-        raise ValueError(f"{path}: no list 'images'; is this a ground-truth file in COCO form?")
-    return reader.build() if "annotations" in seen else None
+    wanted = {"keypoints": "landmarks", "segm": "segmentations"}
+    file = read_coco(path, [wanted[task] for task in tasks if task in wanted], taxonomy)
+    return None if file.items is None else _ground_truth(file, file.items, taxonomy)
 
 
-class _TruthReader:
-    def __init__(self, path: Path, keypoints: bool, masks: bool) -> None:
-        self.path = path
-        self.keypoints = LandmarkBuilder(columns=3) if keypoints else None
-        self.segmentations: list[Any] | None = [] if masks else None
-        self.images: list[tuple[IntArray, IntArray, list[str]]] = []
-        self.categories: list[tuple[int, str]] = []
-        self.columns: list[tuple[Any, ...]] = []
-        self.sources: dict[int, str] = {}  # by image id, from annotations
-        self.num_images = self.num_annotations = 0
-
-    def add_images(self, items: list[Any]) -> None:
-        entries = Entries(items, self.num_images, f"{self.path}, image")
-        self.num_images += len(items)
-        ids = entries.integers("id")
-        sizes: IntArray = np.zeros((len(items), 2), dtype=np.int64)
-        if all("height" in item and "width" in item for item in items):
-            sizes = np.stack([entries.integers("height"), entries.integers("width")], axis=1)
-        sources = [str(item.get("source") or "") for item in items]
-        self.images.append((ids, sizes, sources))
-
-    def add_categories(self, items: list[Any]) -> None:
-        entries = Entries(items, len(self.categories), f"{self.path}, category")
-        names = map(str, entries.column("name"))
-        self.categories += zip(entries.integers("id").tolist(), names, strict=True)
-
-    def add_annotations(self, items: list[Any]) -> None:
-        entries = Entries(items, self.num_annotations, f"{self.path}, annotation")
-        self.num_annotations += len(items)
-        image_ids, category_ids = entries.integers("image_id"), entries.integers("category_id")
-        crowd = np.array([bool(item.get("iscrowd", 0)) for item in items], dtype=bool)
-        counts = [-1] * len(items)
-        if self.keypoints is not None:
-            counts = self._add_keypoints(entries, category_ids)
-        if self.segmentations is not None:
-            self.segmentations += map(_light, entries.column("segmentation"))
-        for image_id, item in zip(image_ids.tolist(), items, strict=True):
-            if item.get("source"):
-                self.sources[image_id] = str(item["source"])
-        self.columns.append(
-            (
-                entries.integers("id"),
-                image_ids,
-                category_ids,
-                entries.numbers("bbox", 4),
-                entries.numbers("area"),
-                crowd,
-                np.array(counts, dtype=np.int64),
-                _attributes(items),
-            )
+def _ground_truth(file: CocoFile, items: Items, taxonomy: Taxonomy) -> GroundTruth:
+    images = file.images
+    category_ids, names = _categories(file, taxonomy)
+    category = find(category_ids, items.category_ids)
+    for index in np.flatnonzero(category < 0):
+        unknown = f"unknown category_id {items.category_ids[index]}: the file's own list does not "
+        raise _error(file.path, int(index), unknown + "have it")
+    _refuse_foreign_labels(file, items, taxonomy)
+    order = np.lexsort((items.image, category))
+    masks = unmasked = None
+    if items.segmentations is not None:
+        masks = _Masks(
+            file.path, items.segmentations, items.boxes, images.sizes[items.image], order
         )
-
-    def _add_keypoints(self, entries: Entries, category_ids: IntArray) -> list[int]:
-        assert self.keypoints is not None
-        counts = []
-        for index, numbers in enumerate(entries.column("keypoints")):
-            category_id = int(category_ids[index])
-            try:
-                points = parse_keypoints(category_id, numbers)
-                _refuse_foreign_labels(category_id, points)
-                self.keypoints.add(category_id, points)
-            except ValueError as error:
-                raise entries.error(index, str(error)) from error
-            labelled = int((points[:, 2] > 0).sum())
-            counts.append(int(entries.items[index].get("num_keypoints", labelled)))
-        return counts
-
-    def build(self) -> GroundTruth:
-        image_ids, sizes, sources = self._images()
-        category_ids, names = self._categories()
-        ids, images, categories, boxes, areas, crowd, counts, attributes = self._columns()
-        image = self._lookup(image_ids, images, "image_id")
-        category = self._lookup(category_ids, categories, "category_id")
-        self._refuse_duplicates(ids, "annotation id")
-        order = np.lexsort((image, category))
-        return GroundTruth(
-            name=str(self.path),
-            image_ids=image_ids,
-            image_sizes=sizes,
-            sources=sources,
-            category_ids=category_ids,
-            category_names=names,
-            ids=ids[order],
-            image=image[order],
-            category=category[order],
-            boxes=boxes[order],
-            areas=areas[order],
-            crowd=crowd[order],
-            num_keypoints=counts[order],
-            attributes=dict(zip(ATTRIBUTES, attributes[order].T, strict=True)),
-            landmarks=None if self.keypoints is None else self.keypoints.build().take(order),
-            masks=self._masks(image, sizes, order),
-        )
-
-    def _images(self) -> tuple[IntArray, IntArray, Any]:
-        if self.num_images == 0:
-            return np.zeros(0, np.int64), np.zeros((0, 2), np.int64), None
-        ids, sizes = (np.concatenate(parts) for parts in list(zip(*self.images, strict=True))[:2])
-        self._refuse_duplicates(ids, "image id")
-        sources = [source for _, _, part in self.images for source in part]
-        sources = [self.sources.get(i, s) for i, s in zip(ids.tolist(), sources, strict=True)]
-        order = np.argsort(ids, kind="stable")
-        known = np.array(sources)[order] if any(sources) else None
-        return ids[order], sizes[order], known
-
-    def _categories(self) -> tuple[IntArray, tuple[str, ...]]:
-        found = self.categories or [(c.id, c.name) for c in taxonomy.CATEGORIES]
-        self._refuse_duplicates(np.array([i for i, _ in found]), "category id")
-        if len({name for _, name in found}) < len(found):
-            raise ValueError(f"{self.path}: two categories have one name")
-        found = sorted(found)
-        return np.array([i for i, _ in found], dtype=np.int64), tuple(n for _, n in found)
-
-    def _columns(self) -> tuple[Any, ...]:
-        if not self.columns:
-            self.add_annotations([])
-        return tuple(np.concatenate(parts) for parts in zip(*self.columns, strict=True))
-
-    def _lookup(self, known: IntArray, asked: IntArray, key: str) -> IntArray:
-        place = find(known, asked)
-        for index in np.flatnonzero(place < 0):
-            raise Entries([], int(index), f"{self.path}, annotation").error(
-                0, f"unknown {key} {asked[index]}: the file's own list does not have it"
-            )
-        return place
-
-    def _refuse_duplicates(self, ids: IntArray, what: str) -> None:
-        values, counts = np.unique(ids, return_counts=True)
-        for value in values[counts > 1]:
-            raise ValueError(f"{self.path}: {what} {value} occurs more than once")
-
-    def _masks(self, image: IntArray, sizes: IntArray, order: IntArray) -> tuple[bytes, ...] | None:
-        if self.segmentations is None:
-            return None
-        masks = []
-        for index, segmentation in enumerate(self.segmentations):
-            height, width = sizes[image[index]].tolist()
-            try:
-                masks.append(to_rle(segmentation, height, width))
-            except ValueError as error:
-                entries = Entries([], index, f"{self.path}, annotation")
-                raise entries.error(0, str(error)) from error
-            self.segmentations[index] = None
-        return tuple(masks[i] for i in order)
+        unmasked = masks.missing[order]
+    return GroundTruth(
+        name=str(file.path),
+        image_ids=images.ids,
+        image_sizes=images.sizes,
+        sources=np.array(images.sources) if any(images.sources) else None,
+        category_ids=category_ids,
+        category_names=names,
+        ids=items.ids[order],
+        image=items.image[order],
+        category=category[order],
+        boxes=items.boxes[order],
+        areas=items.areas[order],
+        crowd=items.crowd[order],
+        num_keypoints=items.num_keypoints[order],
+        attributes={name: items.fields[name][order] for name in ATTRIBUTES},
+        landmarks=None if items.landmarks is None else items.landmarks.take(order),
+        masks=masks,
+        unmasked=unmasked,
+        taxonomy=taxonomy,
+    )
 
 
-def _attributes(items: list[Any]) -> IntArray:
-    """(N, 4) levels in the order of ``ATTRIBUTES``, 0 for what is none."""
-    values = [[item.get(key) for key in ATTRIBUTES] for item in items]
-    known = [[v if type(v) is int else 0 for v in row] for row in values]
-    return np.array(known, dtype=np.int64).reshape(-1, len(ATTRIBUTES))
+def _categories(file: CocoFile, taxonomy: Taxonomy) -> tuple[IntArray, tuple[str, ...]]:
+    found = [(c["id"], str(c["name"])) for c in file.categories]
+    found = sorted(found or [(c.id, c.name) for c in taxonomy.categories])
+    ids, names = zip(*found, strict=True)
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise ValueError(f"{file.path}: category id {twice} occurs more than once")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file.path}: two categories have one name")
+    return np.array(ids, dtype=np.int64), names
 
 
-def _light(segmentation: Any) -> Any:
-    """Polygons as arrays: Python's numbers take four times as much."""
-    if not isinstance(segmentation, list):
-        return segmentation
-    arrays = [as_numbers(p) if isinstance(p, list) else None for p in segmentation]
-    return segmentation if any(a is None for a in arrays) else arrays
+def _error(path: Path, index: int, reason: str, what: str = "annotation") -> ValueError:
+    return Entries([], index, f"{path}, {what}").error(0, reason)
 
 
-def _refuse_foreign_labels(category_id: int, points: FloatArray) -> None:
+def _refuse_foreign_labels(file: CocoFile, items: Items, taxonomy: Taxonomy) -> None:
     """A labelled landmark outside the category's slice would count in pycocotools."""
-    if len(points) != taxonomy.NUM_LANDMARKS:
-        return
-    category = taxonomy.category(category_id)
-    labelled = points[:, 2] > 0
-    labelled[category.slice] = False
-    if labelled.any():
-        raise ValueError(
-            f"keypoints label channel {int(labelled.argmax())}, which is none of category "
-            f"{category_id}'s ({category.slice.start} to {category.slice.stop - 1})"
-        )
+    for index, points in items.landmarks.foreign.items() if items.landmarks else ():
+        category = taxonomy.category(int(items.category_ids[index]))
+        labelled = points[:, 2] > 0
+        labelled[category.slice] = False
+        if labelled.any():
+            reason = (
+                f"keypoints label channel {int(labelled.argmax())}, which is none of category "
+                f"{category.id}'s ({category.slice.start} to {category.slice.stop - 1})"
+            )
+            raise _error(file.path, index, reason)
+
+
+class _Masks(Sequence[bytes]):
+    """The run lengths of items, made from polygons when they are asked for; all are checked.
+
+    Attributes:
+        missing: (N,) items of the file without a mask.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        segmentations: Segmentations,
+        boxes: FloatArray,
+        sizes: IntArray,
+        order: IntArray,
+    ) -> None:
+        """Args: sizes: (N, 2) of each item's image; order: (G,) items of the file."""
+        self._segmentations, self._boxes, self._sizes = segmentations, boxes, sizes
+        self._order = order.tolist()
+        self.missing = np.zeros(len(segmentations), dtype=bool)
+        polygons = np.diff(segmentations.polygons)
+        for index in np.flatnonzero(polygons == 0).tolist():
+            self.missing[index] = segmentations[index] is None
+        for index in self._doubtful(polygons):
+            try:
+                to_rle(segmentations[index], *sizes[index].tolist())
+            except ValueError as error:
+                raise _error(path, index, str(error)) from error
+
+    def _doubtful(self, polygons: IntArray) -> list[int]:
+        """Items whose segmentation may be wrong."""
+        lengths = np.diff(self._segmentations.ends)
+        short = np.repeat(np.arange(len(polygons)), polygons)[(lengths < 6) | (lengths % 2 == 1)]
+        others = np.flatnonzero(((polygons == 0) | (self._sizes <= 0).any(1)) & ~self.missing)
+        return np.union1d(short, others).tolist()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, item: Any) -> Any:
+        index = self._order[item]
+        segmentation = self._segmentations[index]
+        if segmentation is None:
+            x, y, w, h = self._boxes[index].tolist()
+            segmentation = [[x, y, x, y + h, x + w, y + h, x + w, y]]
+        return to_rle(segmentation, *self._sizes[index].tolist())
 
 
 def read_detections(
@@ -247,7 +170,7 @@ def read_detections(
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
     reader = _ResultReader(Path(path), task, ground_truth)
-    for items in stream_list(path):
+    for items in stream_list(path, {None: {"keypoints": 1}} if task == "keypoints" else None):
         reader.add(items)
     return reader.build(limit)
 
@@ -262,9 +185,8 @@ class _ResultReader:
         self.columns: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
         self.boxes: list[FloatArray] = []
         self.masks: list[bytes] = []
-        self.landmarks = LandmarkBuilder(columns=2)
+        self.landmarks = LandmarkColumns(ground_truth.taxonomy)
         self.groups = np.unique(ground_truth.groups)
-        self.wide_groups = wide_groups(ground_truth) if task == "keypoints" else self.groups[:0]
 
     def add(self, items: list[Any]) -> None:
         entries = Entries(items, self.num_entries, f"{self.path}, entry")
@@ -273,12 +195,12 @@ class _ResultReader:
             self.area_key = self._area_key(entries)
         image = self._index(entries, "image_id")
         category = self._index(entries, "category_id")
-        groups = category * len(self.ground_truth.image_ids) + image
+        needed = find(self.groups, category * len(self.ground_truth.image_ids) + image) >= 0
         areas = {
             "bbox": self._add_boxes,
             "segm": self._add_masks,
             "keypoints": self._add_landmarks,
-        }[self.task](entries, image, groups)
+        }[self.task](entries, image, needed)
         if self.area_key == "bbox" and self.task != "bbox":
             areas = entries.numbers("bbox", 4)[:, 2:].prod(1)
         elif self.area_key == "segmentation" and self.task == "keypoints":
@@ -302,23 +224,23 @@ class _ResultReader:
             raise entries.error(int(index), f"{key} {ids[index]} is not in {known.name}")
         return place
 
-    def _add_boxes(self, entries: Entries, image: IntArray, groups: IntArray) -> FloatArray:
+    def _add_boxes(self, entries: Entries, image: IntArray, needed: Any) -> FloatArray:
         boxes = entries.numbers("bbox", 4)
         self.boxes.append(boxes)
         return boxes[:, 2] * boxes[:, 3]
 
-    def _add_masks(self, entries: Entries, image: IntArray, groups: IntArray) -> FloatArray:
+    def _add_masks(self, entries: Entries, image: IntArray, needed: Any) -> FloatArray:
         counts, areas = self._mask_areas(entries, image)
-        needed = np.isin(groups, self.groups)
         self.masks += [c if used else b"" for c, used in zip(counts, needed, strict=True)]
         return areas.astype(np.float64)
 
     def _mask_areas(self, entries: Entries, image: IntArray) -> tuple[list[bytes], IntArray]:
         sizes = self.ground_truth.image_sizes[image]
         counts = []
-        for index, mask in enumerate(entries.column("segmentation")):
+        masks = zip(entries.column("segmentation"), sizes.tolist(), strict=True)
+        for index, (mask, (height, width)) in enumerate(masks):
             try:
-                counts.append(mask_counts(mask, *sizes[index].tolist()))
+                counts.append(mask_counts(mask, height, width))
             except ValueError as error:
                 raise entries.error(index, str(error)) from error
         areas = rle_areas(counts, sizes.prod(1))
@@ -328,23 +250,29 @@ class _ResultReader:
             raise entries.error(int(index), reason)
         return counts, areas
 
-    def _add_landmarks(self, entries: Entries, image: IntArray, groups: IntArray) -> FloatArray:
-        needed, wide = np.isin(groups, self.groups), np.isin(groups, self.wide_groups)
-        category_ids = entries.integers("category_id").tolist()
-        parsed = []
-        for index, numbers in enumerate(entries.column("keypoints")):
-            try:
-                points = parse_keypoints(category_ids[index], numbers)
-            except ValueError as error:
-                raise entries.error(index, str(error)) from error
-            parsed.append(points)
-            if needed[index]:
-                self.landmarks.add(category_ids[index], points, bool(wide[index]))
-            else:
-                self.landmarks.skip()
-        if not parsed:
-            return np.zeros(0)
-        return landmark_areas(np.concatenate(parsed), np.array([len(p) for p in parsed]))
+    def _add_landmarks(self, entries: Entries, image: IntArray, needed: Any) -> FloatArray:
+        entries.column("keypoints")
+        areas = np.zeros(len(entries.items))
+        kept = []
+        groups = self.landmarks.parse(entries, entries.integers("category_id"))
+        if groups:
+            self._refuse_none(entries, [members for _, members, _ in groups])
+        for category_id, members, table in groups:
+            own = table[:, :, :2]
+            areas[members] = landmark_areas(own, self.ground_truth.taxonomy)
+            used = needed[members]
+            kept.append((category_id, members[used], own[used]))
+        for index, points in self.landmarks.newest_foreign():
+            areas[index] = np.ptp(points[:, :2], axis=0).prod()
+        self.landmarks.add(len(areas), kept)
+        return areas
+
+    def _refuse_none(self, entries: Entries, seen: Sequence[IntArray]) -> None:
+        """A result has the landmarks of its category."""
+        for index in np.setdiff1d(np.arange(len(entries.items)), np.concatenate(seen)).tolist():
+            category = self.ground_truth.taxonomy.category(entries.items[index]["category_id"])
+            if category.num_landmarks:
+                raise entries.error(index, "keypoints must be a flat list of finite numbers")
 
     def build(self, limit: int) -> Detections:
         if not self.columns:
@@ -364,27 +292,17 @@ class _ResultReader:
         )
 
 
-def wide_groups(ground_truth: GroundTruth) -> IntArray:
-    """The groups (``GroundTruth.groups``) in which all 294 channels of a detection count: those
-    with an item that has no labelled landmark."""
-    return np.unique(ground_truth.groups[ground_truth.labelled() == 0])
-
-
-def landmark_areas(points: FloatArray, numbers: IntArray) -> FloatArray:
-    """(N,) the area that pycocotools gives a landmark result without a box: of the box around all
-    294 points, the zeros outside the category among them.
+def landmark_areas(points: FloatArray, taxonomy: Taxonomy) -> FloatArray:
+    """(M,) the area that pycocotools gives a landmark result without a box: of the box around all
+    its channels, the zeros outside the category among them.
 
     Args:
-        points: (sum of numbers, 2 or 3) x, y of N detections one after the other.
-        numbers: (N,) of points, those of a category or all 294.
+        points: (M, n, 2) x, y of detections of one category.
     """
-    first = np.cumsum(numbers) - numbers
-    low = np.minimum.reduceat(points[:, :2], first)
-    high = np.maximum.reduceat(points[:, :2], first)
-    compact = (numbers < taxonomy.NUM_LANDMARKS)[:, None]
-    low, high = (
-        np.where(compact, np.minimum(low, 0), low),
-        np.where(compact, np.maximum(high, 0), high),
-    )
+    if not points.size:
+        return np.zeros(len(points))
+    low, high = points.min(1), points.max(1)
+    if points.shape[1] < taxonomy.num_landmarks:
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
     areas: FloatArray = (high - low).prod(1)
     return areas

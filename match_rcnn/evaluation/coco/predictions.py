@@ -14,14 +14,15 @@ import orjson
 from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
+from match_rcnn.data.coco_labels import LandmarkColumns
 from match_rcnn.evaluation.coco.arrays import (
     Detections,
     GroundTruth,
-    LandmarkBuilder,
     ranked,
 )
-from match_rcnn.evaluation.coco.files import landmark_areas, wide_groups
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.evaluation.coco.files import landmark_areas
+from match_rcnn.utils.arrays import Float32Array, FloatArray, IntArray
+from match_rcnn.utils.columns import find
 from match_rcnn.utils.files import atomic_write
 
 #: Names of the result files by task.
@@ -31,8 +32,6 @@ FILE_NAMES: Mapping[str, str] = {
     "keypoints": "keypoints_results.json",
 }
 _PROBABILITY_DIGITS = 4
-_CHUNK = 256  # images at a time
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -161,27 +160,19 @@ def _landmarks(
     image: IntArray,
     category: IntArray,
 ) -> dict[str, Any]:
+    points = [own for p in predictions for own in p.landmarks or []]
     groups = category * len(ground_truth.image_ids) + image
-    needed = np.isin(groups, ground_truth.groups)
-    wide = np.isin(groups, wide_groups(ground_truth))
-    builder = LandmarkBuilder(columns=2)
-    areas = []
-    category_ids = ground_truth.category_ids[category].tolist()
-    detections = zip(category_ids, needed.tolist(), wide.tolist(), strict=True)
-    for start in range(0, len(predictions), _CHUNK):
-        points = [own for p in predictions[start : start + _CHUNK] for own in p.landmarks or []]
-        if not points:
-            continue
-        numbers = np.array([len(own) for own in points])
-        joined = _round_landmarks(np.concatenate(points))
-        areas.append(landmark_areas(joined, numbers))
-        for own in np.split(joined, np.cumsum(numbers)[:-1]):
-            category_id, is_needed, is_wide = next(detections)
-            if is_needed:
-                builder.add(category_id, own, is_wide)
-            else:
-                builder.skip()
-    return {"landmarks": builder.build(), "areas": _join(areas)}
+    needed = find(np.unique(ground_truth.groups), groups) >= 0
+    columns = LandmarkColumns(ground_truth.taxonomy)
+    areas, kept = np.zeros(len(points)), []
+    for k in np.unique(category).tolist():
+        members = np.flatnonzero(category == k)
+        own = rounded(np.stack([points[i][:, :2] for i in members.tolist()]), LANDMARK_DIGITS)
+        areas[members] = landmark_areas(own, ground_truth.taxonomy)
+        used = needed[members]
+        kept.append((int(ground_truth.category_ids[k]), members[used], own[used]))
+    columns.add(len(points), kept)
+    return {"landmarks": columns.build(), "areas": areas}
 
 
 #: Digits behind the point in written files.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pycocotools import mask as mask_utils
 
 from match_rcnn.utils.arrays import IntArray
-from match_rcnn.utils.json_stream import as_numbers
+from match_rcnn.utils.columns import as_numbers
 
 _FIRST, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
 _LONGEST = 13  # characters of a 64 bit number

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import THRESHOLDS, Curves, Matcher
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
-from match_rcnn.utils.arrays import FloatArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray
 
 _RANGES = {
     "all": (0.0, 1e10),
@@ -165,7 +165,11 @@ class Scorer:
         task, truth = TASKS[self.similarities.task], self.similarities.ground_truth
         if brief:
             task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
-        base = truth.crowd if task.name != "keypoints" else truth.crowd | (truth.num_keypoints == 0)
+        base = truth.crowd
+        if task.name == "keypoints":
+            base = base | (truth.num_keypoints == 0)
+        elif task.name == "segm" and truth.unmasked is not None:
+            base = base | truth.unmasked
         base = base if ignored is None else base | ignored
         parts = [self._range(area, task.limits, base, images) for area in task.areas]
         precision = np.stack([part.precision for part in parts], axis=3)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from match_rcnn.data import taxonomy
-from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth, join
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+from match_rcnn.utils.columns import join
 
 
 @dataclass(frozen=True)
@@ -188,19 +188,26 @@ def _labelled(
         found.tables[category_id][found.rows[detection]],
         truth.tables[category_id][truth.rows[item]],
         ground_truth.areas[item],
-        np.array(taxonomy.category(category_id).sigmas),
+        np.array(ground_truth.taxonomy.category(category_id).sigmas),
     )
 
 
 def _unlabelled(
     ground_truth: GroundTruth, detections: Detections, detection: IntArray, item: IntArray
 ) -> FloatArray:
-    found = detections.landmarks
+    """All channels of a detection count, most of them zeros."""
+    found, taxonomy = detections.landmarks, ground_truth.taxonomy
     assert found is not None
-    assert (found.wide_rows[detection] >= 0).all()
+    points = np.zeros((len(detection), taxonomy.num_landmarks, 2))
+    for place, d in enumerate(detection.tolist()):
+        category_id = int(ground_truth.category_ids[detections.category[d]])
+        if d in found.foreign:
+            points[place] = found.foreign[d][:, :2]
+        elif (own := found.of(d, category_id)) is not None:
+            points[place, taxonomy.category(category_id).slice] = own
     return oks_unlabelled(
-        found.wide[found.wide_rows[detection]],
+        points,
         ground_truth.boxes[item],
         ground_truth.areas[item],
-        taxonomy.SIGMAS,
+        taxonomy.sigmas,
     )

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from match_rcnn.evaluation.coco.arrays import BoolArray, Detections, GroundTruth
+from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.scoring import Scorer, Scores
 from match_rcnn.evaluation.coco.similarity import compute_similarities
+from match_rcnn.utils.arrays import BoolArray
 
 #: Names of the levels 1, 2 and 3 of each attribute.
 LEVELS: dict[str, tuple[str, str, str]] = {

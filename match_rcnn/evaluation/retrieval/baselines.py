@@ -19,7 +19,6 @@ from tabulate import tabulate
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.sources.deepfashion2 import SOURCES
-from match_rcnn.evaluation.coco.arrays import join, joint_codes
 from match_rcnn.evaluation.coco.predictions import FILE_NAMES as DETECTION_FILES
 from match_rcnn.evaluation.retrieval.evaluator import FILE_NAMES
 from match_rcnn.evaluation.retrieval.files import (
@@ -39,8 +38,11 @@ from match_rcnn.evaluation.retrieval.protocol import (
 from match_rcnn.evaluation.retrieval.search import Embedded, search
 from match_rcnn.inference.predictor import read_photo
 from match_rcnn.retrieval.scoring import MatchScorer
-from match_rcnn.utils.arrays import FloatArray, Image, IntArray
-from match_rcnn.utils.json_stream import Entries, stream_arrays
+from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.columns import Entries, join, joint_codes
+from match_rcnn.utils.json_stream import stream_arrays
+
+Image = npt.NDArray[np.uint8]
 
 #: Names of the boxes used, by task.
 BOXES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import orjson
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.evaluation.coco.arrays import BoolArray, find
 from match_rcnn.evaluation.coco.predictions import write_results
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.evaluation.retrieval.protocol import (
@@ -28,8 +27,9 @@ from match_rcnn.evaluation.retrieval.protocol import (
     partners,
     score_retrieval,
 )
-from match_rcnn.utils.arrays import FloatArray, IntArray
-from match_rcnn.utils.json_stream import Entries, as_numbers, stream_arrays, stream_list
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+from match_rcnn.utils.columns import Entries, as_numbers, find, stream_list
+from match_rcnn.utils.json_stream import stream_arrays
 
 #: Names of the result files by the boxes on both sides: detected ones, and the ground truth's.
 FILE_NAMES: Mapping[str, str] = {

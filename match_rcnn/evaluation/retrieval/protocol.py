@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
-from match_rcnn.evaluation.coco.arrays import BoolArray, join, joint_codes
 from match_rcnn.evaluation.coco.similarity import box_ious
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+from match_rcnn.utils.columns import join, joint_codes
 
 #: The k of top-k accuracy; result lists are this long at most.
 TOPS = (1, 5, 10, 15, 20)

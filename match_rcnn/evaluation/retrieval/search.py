@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from match_rcnn.evaluation.coco.arrays import BoolArray
 from match_rcnn.evaluation.retrieval.protocol import (
     LIST_LENGTH,
     RetrievalScores,
@@ -22,7 +21,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     first_places,
 )
 from match_rcnn.retrieval.scoring import ArrayLike, MatchScorer
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 #: The label of an item that takes part in no pair.
 NO_PRODUCT = -1

@@ -1,6 +1,6 @@
 import numpy as np
 
-from match_rcnn.evaluation.coco.arrays import find, join, joint_codes
+from match_rcnn.utils.columns import find, join, joint_codes
 
 
 def test_find():

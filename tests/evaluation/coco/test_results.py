@@ -67,19 +67,24 @@ def test_landmarks_are_held_where_an_item_may_match(read):
     numbers = [3, 4, 1] * N
     found = read("keypoints", [{**HEAD, "image_id": i, "keypoints": numbers} for i in (5, 6, 7)])
     assert found.landmarks.rows.tolist() == [0, 1, -1]
-    assert found.landmarks.wide_rows.tolist() == [-1, 0, -1]  # image 6's item has no label
     assert found.landmarks.tables[8].tolist() == [[[3, 4]] * N] * 2
     assert found.areas.tolist() == [12, 12, 12]  # from (0, 0), where the other channels are
 
 
 def test_landmark_areas():
-    parts = [
-        np.array([[3.0, 4, 1], [5, 7, 1]]),  # compact: zero belongs to the box
-        np.array([[3.0, 4, 1], [5, 7, 1]] * 147),  # all 294 channels are filled
-        np.array([[-3.0, 4, 1], [5, 7, 1]]),
-    ]
-    areas = landmark_areas(np.concatenate(parts), np.array([len(part) for part in parts]))
-    assert areas.tolist() == [35, 6, 56]
+    own = np.array([[[3.0, 4], [5, 7]], [[-3, 4], [5, 7]]])
+    # Zero belongs to the box: the other channels are there.
+    assert landmark_areas(own, taxonomy.DEEPFASHION2).tolist() == [35, 56]
+    whole = np.array([[[3.0, 4], [5, 7]] * 147])
+    assert landmark_areas(whole, taxonomy.DEEPFASHION2).tolist() == [6]
+
+
+def test_the_area_of_a_result_that_is_not_zero_outside_its_category(read):
+    points = np.full((294, 3), 5.0)
+    points[0] = 2, 1, 0
+    found = read("keypoints", [{**HEAD, "keypoints": points.ravel().tolist()}])
+    assert found.areas.tolist() == [12]
+    np.testing.assert_array_equal(found.landmarks.foreign[0], points)
 
 
 def written(tmp_path, entries):

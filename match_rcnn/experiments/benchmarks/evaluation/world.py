@@ -10,9 +10,11 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from match_rcnn.data import taxonomy
+from match_rcnn.data.coco_labels import LandmarkColumns
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.data.synthetic.templates import TEMPLATES
-from match_rcnn.evaluation.coco.arrays import GroundTruth, LandmarkBuilder
+from match_rcnn.data.taxonomy import DEEPFASHION2
+from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.predictions import ImagePredictions
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.utils.arrays import FloatArray, IntArray
@@ -84,9 +86,10 @@ def _truth(
 ) -> GroundTruth:
     order = np.lexsort((image, category))
     landmarks = [_landmarks(rng, box, k) for box, k in zip(boxes, category, strict=True)]
-    builder = LandmarkBuilder(columns=3)
-    for i in order:
-        builder.add(int(category[i]) + 1, landmarks[i])
+    columns = LandmarkColumns(DEEPFASHION2)
+    members = [(c, np.flatnonzero(category[order] == c.id - 1)) for c in DEEPFASHION2.categories]
+    tables = [(c.id, own, [landmarks[i] for i in order[own]]) for c, own in members]
+    columns.add(len(order), [(c, own, np.array(points)) for c, own, points in tables])
     return GroundTruth(
         name="made up",
         image_ids=np.arange(len(sizes)) + 1,
@@ -102,7 +105,7 @@ def _truth(
         crowd=np.zeros(len(order), dtype=bool),
         num_keypoints=np.array([(landmarks[i][:, 2] > 0).sum() for i in order]),
         attributes={name: rng.integers(1, 4, len(order)) for name in LEVELS},
-        landmarks=builder.build(),
+        landmarks=columns.build(),
         masks=tuple(masks[i] for i in order),
     )
 
