@@ -35,9 +35,13 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL_EMA.ENABLED = False
     cfg.MODEL_EMA.DECAY = 0.999
 
-    # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide),
-    # "dense" all 294 channels, which the host's stock keypoint head needs.
+    # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide in
+    # DeepFashion2), "dense" all (294) channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
+
+    # Keys of the annotations, such as "occlusion", whose whole numbers a model gets as
+    # gt_attributes; -1 where an item lacks one.
+    cfg.INPUT.ATTRIBUTES = []
 
     # Large-scale jitter in the place of INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: training images
     # are resized by a factor from this range (1: they just fit) and cropped or padded to a square.

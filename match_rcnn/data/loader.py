@@ -14,7 +14,7 @@ from match_rcnn.d2 import (
     comm,
     get_detection_dataset_dicts,
 )
-from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
 from match_rcnn.data.prefetch import PrefetchingLoader
 from match_rcnn.data.readable import ReadableSamples
@@ -32,7 +32,7 @@ def list_collator(batch: Batch) -> Batch:
 
 def build_train_loader(
     items: Sequence[dict[str, Any]],
-    mapper: DeepFashion2Mapper,
+    mapper: GarmentMapper,
     *,
     total_batch_size: int,
     seed: int,
@@ -129,7 +129,7 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
     items = _waiting.pop(_data_of(cfg), None) or _read(cfg)
     return build_train_loader(
         items,
-        DeepFashion2Mapper(cfg, is_train=True),
+        GarmentMapper(cfg, is_train=True),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -1,8 +1,8 @@
 """From a dataset dict to a model's input.
 
 Shapes used below: ``N`` items of an image, ``n`` landmarks of an item's category, ``K`` landmark
-rows of an item: 39 (compact: the category's ``n``, then zeros) or 294 (dense: the category's
-slice among zeros).
+rows of an item (DeepFashion2: 39 compact, the category's ``n``, then zeros; 294 dense, the
+category's slice among zeros), ``A`` attributes.
 """
 
 import random
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from match_rcnn.d2 import (
+    Boxes,
     CfgNode,
     Instances,
     Keypoints,
@@ -23,16 +23,20 @@ from match_rcnn.d2 import (
     configurable,
     detection_utils,
 )
+from match_rcnn.data.augmentations import build_augmentations, fit_box, outlines_are_cut
 from match_rcnn.data.decoding import DECODERS, read_stored_image
 from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy, common_taxonomy
+from match_rcnn.utils.arrays import Array, Float32Array
 
 LANDMARK_LAYOUTS = ("compact", "dense")
 #: ``gt_pair_ids`` of an image whose product is unknown.
 NO_PAIR = -1
+#: ``gt_attributes`` of an item that is not labelled with the attribute.
+NO_ATTRIBUTE = -1
 
 
-class DeepFashion2Mapper:
+class GarmentMapper:
     """Read the image, augment it with its annotations, and make tensors of both.
 
     Takes the dataset dicts of :mod:`match_rcnn.data.datasets`, which it leaves as they are. All
@@ -44,10 +48,13 @@ class DeepFashion2Mapper:
         is_train: whether annotations are wanted; without, they are dropped.
         augmentations: the host's augmentations or transforms, in order.
         image_format: such as ``"BGR"``.
+        taxonomy: of the items.
         use_masks, use_landmarks: whether ``gt_masks`` and ``gt_keypoints`` are wanted.
+        attributes: annotation keys, whole numbers, that ``gt_attributes`` shall hold.
         mask_format: ``"polygon"`` or ``"bitmask"``.
         landmark_layout: ``"compact"``, or ``"dense"`` for the host's stock keypoint head.
         decoder: of :data:`match_rcnn.data.decoding.DECODERS`.
+        fit_boxes: whether boxes are drawn in to what the augmentations leave of the masks.
     """
 
     @configurable
@@ -57,11 +64,14 @@ class DeepFashion2Mapper:
         *,
         augmentations: Sequence[Any],
         image_format: str,
+        taxonomy: Taxonomy = DEEPFASHION2,
         use_masks: bool = True,
         use_landmarks: bool = True,
+        attributes: Sequence[str] = (),
         mask_format: str = "polygon",
         landmark_layout: str = "compact",
         decoder: str = DECODERS[0],
+        fit_boxes: bool = False,
     ) -> None:
         if landmark_layout not in LANDMARK_LAYOUTS:
             known = " or ".join(map(repr, LANDMARK_LAYOUTS))
@@ -69,28 +79,34 @@ class DeepFashion2Mapper:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.taxonomy = taxonomy
         self.use_masks = use_masks
         self.use_landmarks = use_landmarks
+        self.attributes = tuple(attributes)
         self.mask_format = mask_format
         self.landmark_layout = landmark_layout
         self.decoder = decoder
+        self.fit_boxes = fit_boxes
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         if is_train and cfg.INPUT.CROP.ENABLED:
             raise ValueError(
                 "INPUT.CROP.ENABLED: a crop in the config is not supported, because it does not "
-                "cut polygons; give DeepFashion2Mapper the augmentations yourself"
+                f"cut polygons; give {cls.__name__} the augmentations yourself"
             )
         return {
             "is_train": is_train,
-            "augmentations": detection_utils.build_augmentation(cfg, is_train),
+            "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
+            "taxonomy": common_taxonomy(cfg.DATASETS.TRAIN),
             "use_masks": cfg.MODEL.MASK_ON,
             "use_landmarks": cfg.MODEL.KEYPOINT_ON,
+            "attributes": cfg.INPUT.ATTRIBUTES,
             "mask_format": cfg.INPUT.MASK_FORMAT,
-            "landmark_layout": cfg.INPUT.get("LANDMARK_LAYOUT", "compact"),
-            "decoder": cfg.INPUT.get("DECODER", DECODERS[0]),
+            "landmark_layout": cfg.INPUT.LANDMARK_LAYOUT,
+            "decoder": cfg.INPUT.DECODER,
+            "fit_boxes": is_train and outlines_are_cut(cfg),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -98,9 +114,17 @@ class DeepFashion2Mapper:
 
         Returns:
             the dataset dict (``source`` and ``pair_id`` among it) with ``image``, a (3, H, W)
-            uint8 tensor, and in training ``instances`` in the place of ``annotations``: gt_boxes,
-            gt_classes, gt_masks, gt_keypoints (N, K, 3), and for the match network gt_pair_ids,
-            gt_sources, gt_styles and gt_has_partner (N,).
+            uint8 tensor, and in training ``instances`` in the place of ``annotations``:
+
+            - gt_boxes, gt_classes, gt_masks, gt_keypoints (N, K, 3);
+            - for the match network gt_pair_ids, gt_sources, gt_styles and gt_has_partner (N,);
+            - gt_attributes (N, A) where attributes are wanted, :data:`NO_ATTRIBUTE` if missing;
+            - gt_has_mask, gt_has_landmarks (N,) bool, each only where an item of the image lacks
+              the label: without the field all have it. Such an item has an empty mask, or
+              landmarks of visibility 0.
+
+            ``ignore_regions``, Boxes in pixels of the input, is there where the image has regions
+            of which nothing is known (``iscrowd``).
             ``height`` and ``width`` stay those of the file.
 
         Raises:
@@ -116,9 +140,12 @@ class DeepFashion2Mapper:
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         sample["image"] = torch.from_numpy(image)
         if self.is_train and annotations is not None:
-            sample["instances"] = self._instances(
-                annotations, transforms, (image.shape[1], image.shape[2]), sample
-            )
+            size = (image.shape[1], image.shape[2])
+            items = [a for a in annotations if not a.get("iscrowd", 0)]
+            ignored = [a for a in annotations if a.get("iscrowd", 0)]
+            sample["instances"] = self._instances(items, transforms, size, sample)
+            if ignored:
+                sample["ignore_regions"] = _regions(ignored, transforms, size)
         return sample
 
     def _instances(
@@ -128,14 +155,33 @@ class DeepFashion2Mapper:
         image_size: tuple[int, int],
         sample: dict[str, Any],
     ) -> Instances:
-        wanted = [a for a in annotations if not a.get("iscrowd", 0)]
-        moved = [self._transform(a, transforms, image_size) for a in wanted]
+        moved = [self._transform(a, transforms, image_size) for a in annotations]
         instances = detection_utils.annotations_to_instances(moved, image_size, self.mask_format)
         if not moved:  # the host leaves fields out that other images of a batch have
             self._add_empty_fields(instances)
-        self._add_match_fields(instances, wanted, sample)
-        # A box that overlaps nothing would turn every anchor into a match.
-        return detection_utils.filter_empty_instances(instances)
+        self._add_match_fields(instances, annotations, sample)
+        if self.attributes:
+            rows = [[_attribute(a.get(name)) for name in self.attributes] for a in annotations]
+            instances.gt_attributes = torch.tensor(rows, dtype=torch.int64).reshape(
+                len(annotations), len(self.attributes)
+            )
+        return self._without_empty(instances, annotations)
+
+    def _without_empty(self, instances: Instances, annotations: list[dict[str, Any]]) -> Instances:
+        """Without items of which the augmentations left nothing, and with a mark on missing labels.
+
+        A box that overlaps nothing would turn every anchor into a match.
+        """
+        has_mask = torch.tensor([_has_mask(a) for a in annotations], dtype=torch.bool)
+        has_landmarks = torch.tensor([_has_landmarks(a) for a in annotations], dtype=torch.bool)
+        keep = instances.gt_boxes.nonempty(threshold=1e-5)
+        if self.use_masks and len(annotations):
+            keep &= instances.gt_masks.nonempty() | ~has_mask
+            if not has_mask.all():
+                instances.gt_has_mask = has_mask
+        if self.use_landmarks and not has_landmarks.all():
+            instances.gt_has_landmarks = has_landmarks
+        return instances[keep]
 
     @staticmethod
     def _add_match_fields(
@@ -157,38 +203,81 @@ class DeepFashion2Mapper:
     def _transform(
         self, annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]
     ) -> dict[str, Any]:
-        category = CATEGORIES[annotation["category_id"]]
-        moved = {key: annotation[key] for key in ("bbox_mode", "category_id")}
-        # Floats, because the host moves a box of integers by whole pixels.
-        moved["bbox"] = [float(value) for value in annotation["bbox"]]
-        if self.use_masks:
+        category = self.taxonomy.categories[annotation["category_id"]]
+        moved = _movable_box(annotation)
+        if (self.use_masks or self.fit_boxes) and _has_mask(annotation):
             moved["segmentation"] = _copy_segmentation(annotation["segmentation"])
-        if self.use_landmarks:
+        if self.use_landmarks and _has_landmarks(annotation):
             moved["keypoints"] = annotation["keypoints"]
         detection_utils.transform_instance_annotations(
             moved, transforms, image_size, keypoint_hflip_indices=category.flip_permutation
         )
+        if self.fit_boxes:
+            fit_box(moved, image_size)
+        outline = moved.pop("segmentation", None)
+        if self.use_masks:
+            moved["segmentation"] = self._no_mask(image_size) if outline is None else outline
         if self.use_landmarks:
-            moved["keypoints"] = self._lay_out(moved["keypoints"], category)
+            moved["keypoints"] = self._lay_out(moved.get("keypoints"), category)
         return moved
 
-    def _lay_out(self, landmarks: npt.NDArray[Any], category: Category) -> npt.NDArray[np.float32]:
+    def _no_mask(self, image_size: tuple[int, int]) -> Any:
+        return [] if self.mask_format == "polygon" else np.zeros(image_size, dtype=np.uint8)
+
+    def _lay_out(self, landmarks: Array | None, category: Category) -> Float32Array:
         """(n, 3) -> (K, 3)."""
         is_dense = self.landmark_layout == "dense"
         laid_out = np.zeros((self._num_rows, 3), dtype=np.float32)
-        rows = category.slice if is_dense else slice(category.num_landmarks)
-        laid_out[rows] = landmarks
+        if landmarks is not None:
+            rows = category.slice if is_dense else slice(category.num_landmarks)
+            laid_out[rows] = landmarks
         return laid_out
 
     @property
     def _num_rows(self) -> int:
-        return NUM_LANDMARKS if self.landmark_layout == "dense" else MAX_LANDMARKS
+        is_dense = self.landmark_layout == "dense"
+        return self.taxonomy.num_landmarks if is_dense else self.taxonomy.max_landmarks
 
     def _add_empty_fields(self, instances: Instances) -> None:
         if self.use_masks and self.mask_format == "polygon":
             instances.gt_masks = PolygonMasks([])
         if self.use_landmarks:
             instances.gt_keypoints = Keypoints(torch.zeros(0, self._num_rows, 3))
+
+
+def _has_mask(annotation: dict[str, Any]) -> bool:
+    segmentation = annotation.get("segmentation")
+    return segmentation is not None and len(segmentation) > 0
+
+
+def _has_landmarks(annotation: dict[str, Any]) -> bool:
+    keypoints = annotation.get("keypoints")
+    return keypoints is not None and len(keypoints) > 0
+
+
+def _attribute(value: Any) -> int:
+    return NO_ATTRIBUTE if value is None else int(value)
+
+
+def _movable_box(annotation: dict[str, Any]) -> dict[str, Any]:
+    """What transforms may change in place. Floats, because the host moves a box of integers by
+    whole pixels."""
+    moved = {key: annotation[key] for key in ("bbox_mode", "category_id")}
+    return {**moved, "bbox": [float(value) for value in annotation["bbox"]]}
+
+
+def _regions(
+    annotations: list[dict[str, Any]], transforms: Any, image_size: tuple[int, int]
+) -> Boxes:
+    """The boxes of ignore regions under transforms, each once (files repeat a region for every
+    category that it might be)."""
+    distinct = {tuple(a["bbox"]): a for a in annotations}.values()
+    moved = [
+        detection_utils.transform_instance_annotations(_movable_box(a), transforms, image_size)
+        for a in distinct
+    ]
+    boxes = Boxes(torch.tensor(np.array([a["bbox"] for a in moved]), dtype=torch.float32))
+    return boxes[boxes.nonempty(threshold=1e-5)]
 
 
 def _copy_segmentation(segmentation: Any) -> Any:

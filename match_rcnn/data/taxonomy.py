@@ -324,6 +324,33 @@ def taxonomy_of(dataset: Any) -> Taxonomy:
     return DEEPFASHION2 if taxonomy is None else taxonomy
 
 
+def common_taxonomy(datasets: Sequence[str]) -> Taxonomy:
+    """The one taxonomy of data sets that are used together; DeepFashion2's for none.
+
+    Raises:
+        ValueError: they have several; the message names two of the data sets and what differs.
+    """
+    found = {name: taxonomy_of(name) for name in datasets}
+    for name, taxonomy in found.items():
+        first = next(iter(found))
+        if taxonomy != found[first]:
+            raise ValueError(
+                f"data sets that are used together need one taxonomy, but {first!r} has "
+                f"{_in_short(found[first])} and {name!r} has {_in_short(taxonomy)}; a yaml with "
+                "'categories' maps one data set's categories onto the other's (docs/your_data.md)"
+            )
+    return next(iter(found.values()), DEEPFASHION2)
+
+
+def _in_short(taxonomy: Taxonomy) -> str:
+    names = ", ".join(c.name for c in taxonomy.categories[:3])
+    rest = ", ..." if taxonomy.num_categories > 3 else ""
+    return (
+        f"{taxonomy.num_categories} categories ({names}{rest}) with {taxonomy.num_landmarks} "
+        "landmarks"
+    )
+
+
 _FILE = Path(__file__).with_name("taxonomy.json")
 DEEPFASHION2 = Taxonomy.from_dict(read_json(_FILE), _FILE)
 

@@ -20,7 +20,7 @@ from match_rcnn.d2 import (
     maybe_add_gradient_clipping,
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
-from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
 from match_rcnn.engine.match_alone import (
@@ -103,7 +103,7 @@ class MatchRCNNTrainer(EnduringTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader[Any]:
-        mapper: Any = DeepFashion2Mapper(cfg, is_train=False)
+        mapper: Any = GarmentMapper(cfg, is_train=False)
         if cfg.TEST.VISUALIZE_IMAGES:
             mapper = KeepAnnotations(mapper)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

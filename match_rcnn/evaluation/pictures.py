@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import DatasetEvaluator, comm, get_event_storage
-from match_rcnn.data.mapper import DeepFashion2Mapper, read_stored_image
+from match_rcnn.data.mapper import GarmentMapper, read_stored_image
 from match_rcnn.inference.visualization import GarmentVisualizer
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -25,7 +25,7 @@ _CAPTION = 24  # pixels above it
 class KeepAnnotations:
     """A mapper for inference whose samples keep their ``annotations``, which pictures need."""
 
-    def __init__(self, mapper: DeepFashion2Mapper) -> None:
+    def __init__(self, mapper: GarmentMapper) -> None:
         self.mapper = mapper
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import BoxMode, T, detection_utils
+from match_rcnn.d2 import BoxMode, MetadataCatalog, T, detection_utils
+from match_rcnn.data.augmentations import FrameTransform
 from match_rcnn.data.datasets import load_annotation_file
-from match_rcnn.data.mapper import DeepFashion2Mapper, read_stored_image, seeded
+from match_rcnn.data.mapper import GarmentMapper, read_stored_image, seeded
 from match_rcnn.data.sources.deepfashion2 import parse_item
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import CATEGORIES, Taxonomy
 
 WIDTH, HEIGHT = 40, 60
 
@@ -66,7 +67,7 @@ def sample(image_file, *annotations, **values):
 
 def mapper(*augmentations, is_train=True, **options):
     options = {"image_format": "BGR", **options}
-    return DeepFashion2Mapper(is_train, augmentations=augmentations, **options)
+    return GarmentMapper(is_train, augmentations=augmentations, **options)
 
 
 class TestWithoutAugmentation:
@@ -153,7 +154,7 @@ class TestLeftOut:
         [
             {"bbox": [10, 20, 0, 30]},
             {"bbox": [50, 20, 20, 30]},  # right of the image: clipped to nothing
-            {"segmentation": []},
+            {"segmentation": [np.array([5.0, 5, 5, 5, 5, 5])], "bbox": [5, 5, 0, 0]},
             {"iscrowd": 1},
         ],
     )
@@ -176,6 +177,128 @@ class TestLeftOut:
         some = mapper()(sample(image_file, annotation()))["instances"]
         none = mapper()(sample(image_file))["instances"]
         assert set(some.get_fields()) == set(none.get_fields())
+
+
+OWN = Taxonomy.from_coco(
+    [
+        {"id": 4, "name": "hat"},
+        {
+            "id": 2,
+            "name": "tie",
+            "keypoints": ["left", "right", "tip"],
+            "keypoint_sigmas": [0.1, 0.1, 0.1],
+        },
+    ],
+    "own",
+)
+
+
+class TestMissingLabels:
+    @pytest.mark.parametrize("missing", [None, [], "no key"])
+    @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+    def test_mask(self, image_file, missing, mask_format):
+        bare = annotation(2, segmentation=missing)
+        if missing == "no key":
+            del bare["segmentation"]
+        for items, expected in (((bare, annotation(7)), [False, True]), ((bare,), [False])):
+            mapped = mapper(T.RandomFlip(1.0), mask_format=mask_format)(sample(image_file, *items))
+            instances = mapped["instances"]
+            assert instances.gt_has_mask.tolist() == expected
+            assert instances.gt_masks.nonempty().tolist() == expected
+            assert len(instances.gt_boxes) == len(expected)
+            assert instances.gt_keypoints.tensor[0, 0, 2] == 2
+            assert not instances.has("gt_has_landmarks")
+
+    @pytest.mark.parametrize("missing", [None, [], "no key"])
+    @pytest.mark.parametrize("layout", ["compact", "dense"])
+    def test_landmarks(self, image_file, missing, layout):
+        bare = annotation(2, keypoints=missing)
+        if missing == "no key":
+            del bare["keypoints"]
+        own = mapper(T.RandomFlip(1.0), landmark_layout=layout)
+        instances = own(sample(image_file, bare, annotation(7)))["instances"]
+        assert instances.gt_has_landmarks.tolist() == [False, True]
+        assert (instances.gt_keypoints.tensor[0] == 0).all()
+        assert (instances.gt_keypoints.tensor[1, :, 2] == 2).sum() == 14
+        assert not instances.has("gt_has_mask")
+
+    def test_unwanted_labels_are_not_missed(self, image_file):
+        bare = annotation(2, keypoints=None, segmentation=None)
+        plain = mapper(use_masks=False, use_landmarks=False)
+        fields = plain(sample(image_file, bare))["instances"].get_fields()
+        assert not {"gt_has_mask", "gt_has_landmarks", "gt_masks", "gt_keypoints"} & set(fields)
+
+    def test_marks_stay_with_their_items(self, image_file):
+        gone = annotation(1, bbox=[10, 20, 0, 30])
+        bare = annotation(2, segmentation=None)
+        instances = mapper()(sample(image_file, gone, bare, annotation(7)))["instances"]
+        assert instances.gt_classes.tolist() == [2, 7]
+        assert instances.gt_has_mask.tolist() == [False, True]
+
+    def test_a_mask_that_is_lost_takes_its_item_along(self, image_file):
+        """As long as it was there: without one, the box alone counts."""
+        outside = annotation(2, segmentation=[np.array([-9.0, -9, -5, -9, -5, -5])])
+        cut = mapper(FrameTransform(0, 0, (HEIGHT, WIDTH), [0, 0, 0]))
+        instances = cut(sample(image_file, outside, annotation(7, segmentation=[])))["instances"]
+        assert instances.gt_classes.tolist() == [7]
+
+    def test_attributes(self, image_file):
+        known, unknown = annotation(2, occlusion=3, zoom_in=1), annotation(7, zoom_in=None)
+        own = mapper(attributes=("occlusion", "zoom_in"))
+        found = own(sample(image_file, known, unknown))["instances"].gt_attributes
+        assert found.tolist() == [[3, 1], [-1, -1]]
+        assert own(sample(image_file))["instances"].gt_attributes.shape == (0, 2)
+
+    def test_a_taxonomy_of_ones_own(self, image_file):
+        """A tie with 3 landmarks, a hat with none."""
+        points = np.array([[10.5, 20.5, 2], [20.5, 20.5, 1], [15.5, 40.5, 2]], np.float32)
+        tie, hat = annotation(0, keypoints=points), annotation(1)
+        del hat["keypoints"]
+        own = mapper(T.RandomFlip(1.0), taxonomy=OWN)
+        instances = own(sample(image_file, tie, hat))["instances"]
+        # 40 - x; "left" and "right" change places
+        expected = [[19.5, 20.5, 1], [29.5, 20.5, 2], [24.5, 40.5, 2]]
+        assert instances.gt_keypoints.tensor.tolist() == [expected, [[0.0] * 3] * 3]
+        assert instances.gt_has_landmarks.tolist() == [True, False]
+        dense = mapper(taxonomy=OWN, landmark_layout="dense")
+        assert dense(sample(image_file, tie))["instances"].gt_keypoints.tensor.shape == (1, 3, 3)
+
+
+class TestIgnoreRegions:
+    def test_boxes_move_with_the_image(self, image_file):
+        region = annotation(2, bbox=[30, 40, 20, 30], iscrowd=1, segmentation={"no": "matter"})
+        again, other = {**region, "category_id": 3}, annotation(2, bbox=[0, 0, 8, 6], iscrowd=1)
+        outside = annotation(2, bbox=[40, 0, 8, 6], iscrowd=1)
+        own = mapper(T.ResizeShortestEdge(80, 1000), T.RandomFlip(1.0))
+        mapped = own(sample(image_file, region, again, annotation(7), other, outside))
+        assert mapped["instances"].gt_classes.tolist() == [7]
+        # twice as large, mirrored in 80, clipped at 120; each region once
+        expected = [[0, 80, 20, 120], [64, 0, 80, 12]]
+        assert mapped["ignore_regions"].tensor.tolist() == expected
+        assert mapped["ignore_regions"].tensor.dtype == torch.float32
+
+    def test_images_without_any(self, image_file):
+        assert "ignore_regions" not in mapper()(sample(image_file, annotation()))
+        region = annotation(iscrowd=1)
+        assert "ignore_regions" not in mapper(is_train=False)(sample(image_file, region))
+
+
+class TestFittedBoxes:
+    FRAME = FrameTransform(20, 0, (HEIGHT, WIDTH), [0, 0, 0])
+
+    def test_boxes_shrink_to_what_is_left(self, image_file):
+        """A triangle 10, 20 - 30, 20 - 30, 50, cut at x = 20: at its left edge y is 35."""
+        item = annotation(keypoints=None)
+        for fitted, box in ((True, [0, 20, 10, 50]), (False, [0, 20, 10, 50])):
+            found = mapper(self.FRAME, fit_boxes=fitted)(sample(image_file, item))["instances"]
+            assert found.gt_boxes.tensor.tolist() == [box]
+        low = annotation(segmentation=[np.array([10.0, 20, 18, 20, 30, 40, 30, 50])])
+        low["keypoints"] = None
+        fitted = mapper(self.FRAME, fit_boxes=True, use_masks=False)(sample(image_file, low))
+        # the edge from 18, 20 to 30, 40 is at y = 23 1/3 where x is 20
+        box = fitted["instances"].gt_boxes.tensor[0].tolist()
+        assert box == pytest.approx([0, 20 + 10 / 3, 10, 50])
+        assert not fitted["instances"].has("gt_masks")
 
 
 class TestResize:
@@ -348,7 +471,7 @@ class TestConfig:
 
     def test_training(self, image_file):
         cfg = self.make_cfg("INPUT.MIN_SIZE_TRAIN", (20,), "INPUT.MAX_SIZE_TRAIN", 100)
-        trained = DeepFashion2Mapper(cfg, is_train=True)
+        trained = GarmentMapper(cfg, is_train=True)
         resize, flip = trained.augmentations.augs
         assert isinstance(resize, T.ResizeShortestEdge)
         assert isinstance(flip, T.RandomFlip)
@@ -358,26 +481,46 @@ class TestConfig:
 
     def test_inference(self, image_file):
         cfg = self.make_cfg("INPUT.MIN_SIZE_TEST", 80, "INPUT.MAX_SIZE_TEST", 100)
-        tested = DeepFashion2Mapper(cfg, is_train=False)
+        tested = GarmentMapper(cfg, is_train=False)
         assert len(tested.augmentations.augs) == 1
         assert tested(sample(image_file))["image"].shape == (3, 100, 67)
 
     def test_dense(self, image_file):
         cfg = self.make_cfg("INPUT.LANDMARK_LAYOUT", "dense")
-        mapped = DeepFashion2Mapper(cfg, is_train=True)(sample(image_file, annotation()))
+        mapped = GarmentMapper(cfg, is_train=True)(sample(image_file, annotation()))
         assert mapped["instances"].gt_keypoints.tensor.shape == (1, 294, 3)
 
     def test_boxes_only(self, image_file):
         cfg = self.make_cfg("MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", False)
-        mapped = DeepFashion2Mapper(cfg, is_train=True)(sample(image_file, annotation()))
+        mapped = GarmentMapper(cfg, is_train=True)(sample(image_file, annotation()))
         assert set(mapped["instances"].get_fields()) == {
             *("gt_boxes", "gt_classes", "gt_pair_ids", "gt_sources", "gt_styles"),
             "gt_has_partner",
         }
 
     def test_arguments_go_before_the_config(self, image_file):
-        own = DeepFashion2Mapper(self.make_cfg(), is_train=True, augmentations=[])
+        own = GarmentMapper(self.make_cfg(), is_train=True, augmentations=[])
         assert own(sample(image_file))["image"].shape == (3, HEIGHT, WIDTH)
+
+    def test_augmentations_of_ours(self, image_file):
+        cfg = self.make_cfg("INPUT.ROTATION", 20.0, "INPUT.LARGE_SCALE_JITTER.ENABLED", True)
+        trained = GarmentMapper(cfg, is_train=True)
+        assert len(trained.augmentations.augs) == 3
+        assert trained.fit_boxes
+        assert not GarmentMapper(cfg, is_train=False).fit_boxes
+
+    def test_the_taxonomy_is_the_training_sets(self, image_file):
+        MetadataCatalog.get("of_its_own").taxonomy = OWN
+        try:
+            cfg = self.make_cfg("DATASETS.TRAIN", ("of_its_own",))
+            assert GarmentMapper(cfg, is_train=True).taxonomy is OWN
+            cfg = self.make_cfg("DATASETS.TRAIN", ("of_its_own", "another"))
+            with pytest.raises(ValueError, match=r"'of_its_own' has 2 .*'another' has 13"):
+                GarmentMapper(cfg, is_train=True)
+        finally:
+            MetadataCatalog.remove("of_its_own")
+            if "another" in MetadataCatalog.list():
+                MetadataCatalog.remove("another")
 
     def test_unknown_layout(self):
         with pytest.raises(ValueError, match="landmark_layout must be 'compact' or 'dense'"):
@@ -385,7 +528,7 @@ class TestConfig:
 
     def test_crop_is_refused(self):
         with pytest.raises(ValueError, match=r"INPUT\.CROP"):
-            DeepFashion2Mapper(self.make_cfg("INPUT.CROP.ENABLED", True), is_train=True)
+            GarmentMapper(self.make_cfg("INPUT.CROP.ENABLED", True), is_train=True)
 
 
 def test_real_item_end_to_end(make_tree, real_annotation, real_item):

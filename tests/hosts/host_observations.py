@@ -33,7 +33,7 @@ from match_rcnn.d2 import (
     inference_on_dataset,
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
-from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
 from match_rcnn.engine import MatchRCNNTrainer
 from match_rcnn.evaluation import DeepFashion2Evaluator
@@ -185,7 +185,7 @@ def data_loading(dtype):
             for place, sample in enumerate(next(loader)):
                 _take_sample(f"batch {number} image {place}", sample, exact, close)
         test = build_detection_test_loader(
-            cfg, inputs.DATASET, mapper=DeepFashion2Mapper(cfg, is_train=False)
+            cfg, inputs.DATASET, mapper=GarmentMapper(cfg, is_train=False)
         )
         for batch in test:
             for sample in batch:
@@ -246,7 +246,7 @@ def evaluation(dtype):
         inputs.write_dataset(folder)
         cfg = inputs.config({**inputs.TINY, "OUTPUT_DIR": folder})
         loader = build_detection_test_loader(
-            cfg, inputs.DATASET, mapper=DeepFashion2Mapper(cfg, is_train=False)
+            cfg, inputs.DATASET, mapper=GarmentMapper(cfg, is_train=False)
         )
         model = _Detector(DatasetCatalog.get(inputs.DATASET))
         evaluator = DeepFashion2Evaluator.from_cfg(cfg, inputs.DATASET)

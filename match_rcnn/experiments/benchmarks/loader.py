@@ -23,7 +23,7 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode
 from match_rcnn.data import mapper as mapper_module
 from match_rcnn.data.decoding import DECODERS, read_stored_image
-from match_rcnn.data.mapper import DeepFashion2Mapper
+from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
 from match_rcnn.experiments.benchmarks.landmark_head import garment_boxes
@@ -80,7 +80,7 @@ def _mapper(result: Result, items: list[dict[str, Any]], runs: int) -> float:
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = True
     cfg.INPUT.MIN_SIZE_TRAIN = (800,)
     cfg.INPUT.MAX_SIZE_TRAIN = 1333
-    mapper = DeepFashion2Mapper(cfg, is_train=True)
+    mapper = GarmentMapper(cfg, is_train=True)
     ready = {
         i["file_name"]: read_stored_image(i["file_name"], cfg.INPUT.FORMAT, cfg.INPUT.DECODER)
         for i in items
@@ -100,7 +100,7 @@ def _mapper(result: Result, items: list[dict[str, Any]], runs: int) -> float:
     return 1 / seconds
 
 
-def _map_all(mapper: DeepFashion2Mapper, items: list[dict[str, Any]]) -> None:
+def _map_all(mapper: GarmentMapper, items: list[dict[str, Any]]) -> None:
     for item in items:
         mapper(item)
 
