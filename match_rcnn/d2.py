@@ -76,6 +76,7 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.modeling.poolers import ROIPooler
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
+        CascadeROIHeads,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
     )
@@ -134,6 +135,7 @@ else:
     from detectron2.modeling.poolers import ROIPooler
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,
+        CascadeROIHeads,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
     )

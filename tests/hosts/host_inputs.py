@@ -90,6 +90,28 @@ FULL = {
 }
 
 
+#: Cascade box heads and masks, all of the host's own.
+CASCADE = {
+    **TINY,
+    "MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+    "MODEL.KEYPOINT_ON": False,
+    "MODEL.MATCH_ON": False,
+}
+
+#: What a config names that says nothing about the model, on fewer channels.
+C4 = {
+    **{k: v for k, v in TINY.items() if k.startswith(("MODEL.RESNETS", "MODEL.DEVICE", "TEST"))},
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.OUT_FEATURES": ["res4"],
+    "MODEL.ROI_HEADS.NUM_CLASSES": 13,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 4,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 100,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
+}
+
+
 #: Where the variance that keeps a signal alive would give scores of 0 and 1 and boxes of no size.
 SCALES = {
     "objectness_logits.weight": 0.1,
@@ -100,8 +122,8 @@ SCALES = {
 }
 
 
-def config(settings):
-    cfg = get_match_rcnn_cfg()
+def config(settings, base=get_match_rcnn_cfg):
+    cfg = base()
     cfg.merge_from_list([part for pair in settings.items() for part in pair])
     return cfg
 
@@ -113,9 +135,12 @@ def fill(model, dtype=torch.float64):
         if tensor.is_floating_point():
             values = _values(name, tuple(tensor.shape))
             tensor.copy_(torch.from_numpy(values))
-    for head in (model.proposal_generator.rpn_head, model.roi_heads.box_predictor):
+    predictors = model.roi_heads.box_predictor
+    stages = list(predictors) if isinstance(predictors, torch.nn.ModuleList) else [predictors]
+    for head in (model.proposal_generator.rpn_head, *stages):
         head.register_forward_hook(_single_precision)
-    model.roi_heads.match_head.classifier.float()  # as the embeddings it takes
+    if hasattr(model.roi_heads, "match_head"):
+        model.roi_heads.match_head.classifier.float()  # as the embeddings it takes
     return model
 
 

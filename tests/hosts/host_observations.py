@@ -131,6 +131,14 @@ def state_dicts(dtype):
 def training_step(dtype):
     """Losses, what is logged, and gradients of one batch."""
     model = inputs.fill(build_model(inputs.config(inputs.TINY)), dtype).train()
+    found = _step(model, GRADIENTS)
+    buffers = {k: v for k, v in model.named_buffers() if k.endswith("stem.conv1.norm.running_var")}
+    found["close"] |= {k: numbers(v) for k, v in buffers.items()}
+    return found
+
+
+def _step(model, gradients):
+    """Losses, what is logged, and gradients of a model; those of ``gradients`` value by value."""
     batch = inputs.model_inputs(with_targets=True)
     torch.manual_seed(3)
     with EventStorage() as storage:
@@ -140,14 +148,39 @@ def training_step(dtype):
     close = {name: numbers(value) for name, value in losses.items()}
     close |= {f"logged {k}": [float(v)] for k, v in logged.items() if not k.startswith("time")}
     norms = {k: p.grad.norm().item() for k, p in model.named_parameters() if p.grad is not None}
-    for name in GRADIENTS:
+    for name in gradients:
         close[f"gradient {name}"] = numbers(model.get_parameter(name).grad)[:64]
     close |= {f"{_NORM}{name}": [norm] for name, norm in norms.items()}
-    buffers = {k: v for k, v in model.named_buffers() if k.endswith("stem.conv1.norm.running_var")}
-    close |= {k: numbers(v) for k, v in buffers.items()}
     exact = {"losses": sorted(losses), "parameters with gradient": sorted(norms)}
     # The generator's next number: sampling drew as many numbers as the other host's.
     return {"exact": {**exact, "next random": int(torch.randint(2**31, ()))}, "close": close}
+
+
+def cascade(dtype):
+    """A step and the detections of Cascade box heads."""
+    return _boxes(inputs.config(inputs.CASCADE), dtype)
+
+
+def bare_default(dtype):
+    """The same of the model that a config names which says nothing about it."""
+    return _boxes(inputs.config(inputs.C4, base=get_cfg), dtype)
+
+
+def _boxes(cfg, dtype):
+    model = inputs.fill(build_model(cfg), dtype)
+    names = [f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]
+    last = [k for k, _ in model.named_parameters() if k.endswith("bbox_pred.weight")]
+    found = _step(model.train(), last)
+    found["exact"]["weights"] = names
+    torch.manual_seed(3)
+    with torch.no_grad():
+        outputs = model.eval()(inputs.model_inputs(with_targets=False))
+    for i, output in enumerate(outputs):
+        instances = output["instances"]
+        found["exact"][f"image {i} classes"] = instances.pred_classes.tolist()
+        found["close"][f"image {i} boxes"] = numbers(instances.pred_boxes.tensor)
+        found["close"][f"image {i} scores"] = numbers(instances.scores)
+    return found
 
 
 def inference(dtype):
@@ -325,6 +358,8 @@ SUBJECTS = {
         data_loading,
         evaluation,
         weight_files,
+        cascade,
+        bare_default,
     )
 }
 

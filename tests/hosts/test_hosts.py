@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXPECTED = Path(__file__).parent / "expected"
 SUBJECTS = (
     *("config_defaults", "state_dicts", "training_step", "inference"),
-    *("data_loading", "evaluation", "weight_files"),
+    *("data_loading", "evaluation", "weight_files", "cascade", "bare_default"),
 )
 
 
@@ -62,6 +62,10 @@ def test_the_expected_numbers_are_of_a_model_at_work():
     assert len(step["exact"]["losses"]) == 7
     assert all(0.001 < step["close"][name][0] < 100 for name in step["exact"]["losses"])
     assert step["close"]["logged match/num_positive_pairs"][0] > 0
+    cascade = json.loads((EXPECTED / "cascade.json").read_text())
+    assert all(0.001 < cascade["close"][name][0] < 100 for name in cascade["exact"]["losses"])
+    assert all(cascade["close"][f"logged stage{k}/roi_head/num_fg_samples"][0] > 0 for k in (1, 2))
+    assert len(cascade["exact"]["losses"]) == 9
     found = json.loads((EXPECTED / "inference.json").read_text())
     for image in range(4):
         assert len(set(found["exact"][f"image {image} classes"])) > 1

@@ -115,37 +115,39 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     blocks_per_stage = _blocks_per_stage(node.DEPTH)
     _check_resnet_config(node)
     stem = BasicStem(input_shape.channels or 3, node.STEM_OUT_CHANNELS, node.NORM)
-    stages = []
-    in_channels, out_channels = node.STEM_OUT_CHANNELS, node.RES2_OUT_CHANNELS
     # All four are made, even where fewer are kept: the layers after them then begin with the same
     # weights as detectron2's under one seed.
-    for index, num_blocks in enumerate(blocks_per_stage):
-        stages.append(
-            make_stage(
-                BasicBlock if node.DEPTH in _BASIC_DEPTHS else BottleneckBlock,
-                num_blocks,
-                in_channels=in_channels,
-                out_channels=out_channels,
-                stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
-                norm=node.NORM,
-                **_bottleneck_kwargs(node, index),
-            )
-        )
-        in_channels, out_channels = out_channels, out_channels * 2
+    stages = [
+        make_resnet_stage(node, index, num_blocks, basic=node.DEPTH in _BASIC_DEPTHS)
+        for index, num_blocks in enumerate(blocks_per_stage)
+    ]
     return ResNet(
         stem, stages, out_features=node.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
 
 
-def _bottleneck_kwargs(node: CfgNode, index: int) -> dict[str, Any]:
-    """What a block of stage ``index`` takes beyond channels, stride and norm."""
-    if node.DEPTH in _BASIC_DEPTHS:
-        return {}
-    return {
-        "bottleneck_channels": node.NUM_GROUPS * node.WIDTH_PER_GROUP * 2**index,
-        "stride_in_1x1": node.STRIDE_IN_1X1,
-        "num_groups": node.NUM_GROUPS,
-    }
+def make_resnet_stage(
+    node: CfgNode, index: int, num_blocks: int, basic: bool = False
+) -> list[CNNBlockBase]:
+    """The blocks of ``res2`` (``index`` 0) to ``res5`` (3), as ``cfg.MODEL.RESNETS`` says; basic
+    ones or bottlenecks."""
+    kwargs: dict[str, Any] = {}
+    if not basic:
+        kwargs = {
+            "bottleneck_channels": node.NUM_GROUPS * node.WIDTH_PER_GROUP * 2**index,
+            "stride_in_1x1": node.STRIDE_IN_1X1,
+            "num_groups": node.NUM_GROUPS,
+        }
+    out_channels = node.RES2_OUT_CHANNELS * 2**index
+    return make_stage(
+        BasicBlock if basic else BottleneckBlock,
+        num_blocks,
+        in_channels=node.STEM_OUT_CHANNELS if index == 0 else out_channels // 2,
+        out_channels=out_channels,
+        stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
+        norm=node.NORM,
+        **kwargs,
+    )
 
 
 def _check_resnet_config(node: CfgNode) -> None:

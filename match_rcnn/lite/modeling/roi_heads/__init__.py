@@ -1,6 +1,7 @@
 """ROI heads: boxes, masks and keypoints of each region."""
 
 from .box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead, build_box_head
+from .cascade_rcnn import CascadeROIHeads
 from .fast_rcnn import FastRCNNOutputLayers
 from .keypoint_head import (
     ROI_KEYPOINT_HEAD_REGISTRY,
@@ -14,6 +15,7 @@ from .mask_head import (
     MaskRCNNConvUpsampleHead,
     build_mask_head,
 )
+from .res5 import Res5ROIHeads
 from .roi_heads import (
     ROI_HEADS_REGISTRY,
     ROIHeads,
@@ -30,11 +32,13 @@ __all__ = [
     "ROI_MASK_HEAD_REGISTRY",
     "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
+    "CascadeROIHeads",
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
     "KRCNNConvDeconvUpsampleHead",
     "MaskRCNNConvUpsampleHead",
     "ROIHeads",
+    "Res5ROIHeads",
     "StandardROIHeads",
     "build_box_head",
     "build_keypoint_head",

@@ -128,18 +128,23 @@ class ROIHeads(nn.Module):
         Returns:
             Rows of the proposals, and their classes.
         """
-        if gt_classes.numel() > 0:
-            classes = gt_classes[matched_idxs]
-            classes = classes.masked_fill(matched_labels == 0, self.num_classes)
-            classes = classes.masked_fill(matched_labels == -1, -1)
-        else:
-            classes = torch.full_like(matched_idxs, self.num_classes)
+        classes = self._matched_classes(matched_idxs, matched_labels, gt_classes)
         rows = torch.cat(
             subsample_labels(
                 classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
             )
         )
         return rows, classes[rows]
+
+    def _matched_classes(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> Tensor:
+        """(R_i,) class of each proposal: of its ground truth, the background's, or -1."""
+        if gt_classes.numel() == 0:
+            return torch.full_like(matched_idxs, self.num_classes)
+        classes = gt_classes[matched_idxs]
+        classes = classes.masked_fill(matched_labels == 0, self.num_classes)
+        return classes.masked_fill(matched_labels == -1, -1)
 
     @torch.no_grad()
     def label_and_sample_proposals(
@@ -264,7 +269,7 @@ class StandardROIHeads(ROIHeads):
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler, shape = _make_pooler(cfg.MODEL.ROI_BOX_HEAD, in_features, input_shape)
+        pooler, shape = make_pooler(cfg.MODEL.ROI_BOX_HEAD, in_features, input_shape)
         box_head = build_box_head(cfg, shape)
         return {
             "box_in_features": in_features,
@@ -278,7 +283,7 @@ class StandardROIHeads(ROIHeads):
         if not cfg.MODEL.MASK_ON:
             return {}
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler, shape = _make_pooler(cfg.MODEL.ROI_MASK_HEAD, in_features, input_shape)
+        pooler, shape = make_pooler(cfg.MODEL.ROI_MASK_HEAD, in_features, input_shape)
         return {
             "mask_in_features": in_features,
             "mask_pooler": pooler,
@@ -290,7 +295,7 @@ class StandardROIHeads(ROIHeads):
         if not cfg.MODEL.KEYPOINT_ON:
             return {}
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler, shape = _make_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, in_features, input_shape)
+        pooler, shape = make_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, in_features, input_shape)
         return {
             "keypoint_in_features": in_features,
             "keypoint_pooler": pooler,
@@ -370,7 +375,7 @@ class StandardROIHeads(ROIHeads):
         return pooler([features[name] for name in names], boxes)
 
 
-def _make_pooler(
+def make_pooler(
     node: CfgNode, in_features: list[str], input_shape: dict[str, ShapeSpec]
 ) -> tuple[ROIPooler | None, Any]:
     """A stream's pooler by its config, and the shape that its head gets.
