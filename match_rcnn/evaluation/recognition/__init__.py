@@ -1,0 +1,1 @@
+"""Scores of DeepFashion (2016): categories, attributes, landmarks, retrieval."""

@@ -1,0 +1,213 @@
+"""DeepFashion (2016) scored from files: predictions or embeddings as npz, the lists as they are.
+
+Shapes: ``N`` images of a file in any order, ``C`` categories, ``A`` attributes, ``d`` the length of
+an embedding.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from match_rcnn.data.sources.deepfashion import (
+    ATTRIBUTE_TYPES,
+    SLOTS,
+    Strings,
+    read_attributes,
+    read_boxes,
+    read_categories,
+    read_landmarks,
+    read_names,
+    read_pairs,
+    read_partition,
+    rows_of,
+)
+from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
+from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_accuracy
+from match_rcnn.evaluation.recognition.retrieval import (
+    Task,
+    consumer_to_shop_task,
+    in_shop_task,
+    ranks,
+    score_ranks,
+)
+
+CATEGORY_TOPS = (1, 3, 5)
+ATTRIBUTE_TOPS = (3, 5)
+DISTANCES = (0.05, 0.1, 0.2)
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def read_npz(file: str | Path, wanted: tuple[str, ...]) -> Arrays:
+    """``images`` (N,) and those of the ``wanted`` arrays that the file has, in double or single
+    precision.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no npz file, lacks ``images``, has none of the wanted arrays, arrays of
+            different lengths, an image twice, or a number that is not finite; the message names it.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            names = [name for name in ("images", *wanted) if name in archive.files]
+            arrays = {name: archive[name] for name in names}
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{file} is no npz file of plain arrays: {error}") from error
+    if "images" not in arrays or len(arrays) == 1:
+        raise ValueError(
+            f"expected the arrays images and at least one of {', '.join(wanted)} in {file}; got "
+            f"{', '.join(arrays) or 'none'}"
+        )
+    images = arrays["images"]
+    arrays["images"] = np.char.decode(images, "utf-8") if images.dtype.kind == "S" else images
+    _check(arrays, file)
+    return arrays
+
+
+def _check(arrays: Arrays, file: str | Path) -> None:
+    images = arrays["images"]
+    if images.ndim != 1 or images.dtype.kind != "U":
+        raise ValueError(f"expected images in {file} as strings (N,), got {images.dtype}")
+    names, counts = np.unique(images, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{file} has {names[counts > 1][0]} more than once")
+    for name, values in arrays.items():
+        if len(values) != len(images):
+            raise ValueError(
+                f"{file} has {len(images)} images and {len(values)} rows of {name}; expected one "
+                "row an image"
+            )
+        if name != "images" and not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0, 0])
+            raise ValueError(f"{name} of {images[row]} in {file} is not finite")
+
+
+def evaluate_recognition(root: str | Path, split: str, predictions: str | Path) -> dict[str, Any]:
+    """Category, attribute and landmark scores of a split of "category and attribute prediction" or
+    "landmark detection".
+
+    Args:
+        root: the benchmark's folder, with ``Anno/`` and ``Eval/``.
+        split: ``train``, ``val`` or ``test``.
+        predictions: an npz file with ``images`` and any of ``category_scores`` (N, C),
+            ``attribute_scores`` (N, A) and ``landmarks`` (N, 8, 2) in pixels of the image.
+
+    Returns:
+        ``images``, and for what the file has ``category``, ``attributes`` and ``landmarks``.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or cannot be used; an image of the split
+            has no predictions.
+    """
+    root = Path(root)
+    partition = read_partition(root)
+    wanted = partition.images[partition.of(split)]
+    arrays = read_npz(predictions, ("category_scores", "attribute_scores", "landmarks"))
+    rows = rows_of(arrays["images"], wanted, str(predictions))
+    result: dict[str, Any] = {"images": len(wanted)}
+    if "category_scores" in arrays:
+        result["category"] = _category(root, wanted, arrays["category_scores"][rows], predictions)
+    if "attribute_scores" in arrays:
+        scores = arrays["attribute_scores"][rows]
+        result["attributes"] = _attributes(root, wanted, scores, predictions)
+    if "landmarks" in arrays:
+        result["landmarks"] = _landmarks(root, wanted, arrays["landmarks"][rows], predictions)
+    return result
+
+
+def _category(
+    root: Path, wanted: Strings, scores: npt.NDArray[Any], file: str | Path
+) -> dict[str, float]:
+    names = read_names(root, "list_category_cloth.txt")
+    _expect_shape("category_scores", scores, (len(names),), f"{names.file} names", file)
+    images, labels = read_categories(root)
+    truth = labels[rows_of(images, wanted, "list_category_img.txt")] - 1
+    if ((truth < 0) | (truth >= len(names))).any():
+        strange = int(truth[(truth < 0) | (truth >= len(names))][0]) + 1
+        raise ValueError(f"list_category_img.txt has category {strange} of {len(names)}")
+    accuracy = top_k_accuracy(scores, truth, CATEGORY_TOPS)
+    return {f"top{k}": value for k, value in accuracy.items()}
+
+
+def _attributes(
+    root: Path, wanted: Strings, scores: npt.NDArray[Any], file: str | Path
+) -> dict[str, dict[str, float | None]]:
+    names = read_names(root, "list_attr_cloth.txt")
+    _expect_shape("attribute_scores", scores, (len(names),), f"{names.file} names", file)
+    images, labels = read_attributes(root, len(names))
+    own = labels[rows_of(images, wanted, "list_attr_img.txt")]
+    recall = attribute_recall(scores, own, names.types, ATTRIBUTE_TYPES, ATTRIBUTE_TOPS)
+    return {
+        group: {f"top{k}": value for k, value in values.items()} for group, values in recall.items()
+    }
+
+
+def _landmarks(
+    root: Path, wanted: Strings, predicted: npt.NDArray[Any], file: str | Path
+) -> dict[str, Any]:
+    _expect_shape("landmarks", predicted, (len(SLOTS), 2), "the eight slots are", file)
+    images, landmarks = read_landmarks(root)
+    truth = landmarks[rows_of(images, wanted, "list_landmarks.txt")]
+    images, boxes = read_boxes(root)
+    own = boxes[rows_of(images, wanted, "list_bbox.txt")]
+    empty = ~(own[:, 2:] > own[:, :2]).all(1)
+    if empty.any():
+        raise ValueError(
+            f"{int(empty.sum())} images have a box without area in list_bbox.txt, such as "
+            f"{wanted[empty][0]}: a landmark's error is measured in its box"
+        )
+    return summarise_landmarks(landmark_errors(predicted, truth, own), DISTANCES)
+
+
+def _expect_shape(
+    name: str, values: npt.NDArray[Any], row: tuple[int, ...], why: str, file: str | Path
+) -> None:
+    if values.shape[1:] != row:
+        raise ValueError(
+            f"expected {name} of shape (N, {', '.join(map(str, row))}), as many as {why}; got "
+            f"{values.shape} in {file}"
+        )
+
+
+def in_shop(root: str | Path) -> Task:
+    """The in-shop task of a data set's folder."""
+    return in_shop_task(read_partition(Path(root), with_items=True))
+
+
+def consumer_to_shop(root: str | Path) -> Task:
+    """The consumer-to-shop task of a data set's folder."""
+    return consumer_to_shop_task(read_pairs(Path(root)))
+
+
+TASKS = {"inshop": in_shop, "consumer2shop": consumer_to_shop}
+
+
+def evaluate_retrieval(task: str, root: str | Path, embeddings: str | Path) -> dict[str, Any]:
+    """Scores of in-shop or consumer-to-shop retrieval by the Euclidean distance.
+
+    Args:
+        task: of :data:`TASKS`.
+        root: the benchmark's folder, with ``Anno/`` and ``Eval/``.
+        embeddings: an npz file with ``images`` (N,) and ``embeddings`` (N, d).
+
+    Returns:
+        See :func:`~match_rcnn.evaluation.recognition.retrieval.score_ranks`.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or cannot be used; a query or a gallery
+            image has no embedding.
+    """
+    asked = TASKS[task](root)
+    arrays = read_npz(embeddings, ("embeddings",))
+    vectors = arrays["embeddings"]
+    if vectors.ndim != 2:
+        raise ValueError(f"expected embeddings (N, d) in {embeddings}, got {vectors.shape}")
+    queries, gallery = (
+        vectors[rows_of(arrays["images"], np.array(names), str(embeddings))]
+        for names in (asked.queries, asked.gallery)
+    )
+    return score_ranks(asked, ranks(queries, gallery, asked.query, asked.right))
