@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a result file in the official DeepFashion2 format.
+"""Score result files: DeepFashion2's in the official format, DeepFashion's (2016) as npz.
 
 bbox, segm, keypoints: against COCO-form ground truth. The numbers are those of the official
 evaluator (pycocotools with DeepFashion2's sigmas). Ground truth and landmark results may be dense
@@ -8,15 +8,22 @@ evaluator (pycocotools with DeepFashion2's sigmas). Ground truth and landmark re
 retrieval: against query and gallery ground truth (convert_df2.py --retrieval writes them). The
 numbers are those of the official script.
 
+recognition, inshop, consumer2shop: on DeepFashion (2016); --root names the benchmark's folder, with
+Anno/ and Eval/. recognition: --predictions, an npz file with images (N,) and any of category_scores
+(N, C), attribute_scores (N, A) and landmarks (N, 8, 2) in pixels, against a --split. inshop and
+consumer2shop: --embeddings, an npz file with images (N,) and embeddings (N, d).
+
 --check says instead what a grader would reject; it needs no ground truth. With --ground-truth (a
 file that has images only will do) or --images (a folder) it looks at image ids and mask sizes too.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from match_rcnn.evaluation import recognition
 from match_rcnn.evaluation.coco.scoring import TASKS, evaluate_files, to_json
 from match_rcnn.evaluation.retrieval.files import evaluate_retrieval_files
 from match_rcnn.evaluation.retrieval.protocol import retrieval_table
@@ -24,16 +31,29 @@ from match_rcnn.evaluation.submission import check_results, images_of_file, imag
 from match_rcnn.evaluation.tables import scores_table
 from match_rcnn.utils.files import write_json
 
+CHECKED = (*TASKS, "retrieval")
+#: The arguments of each task, each needed there.
+NEEDED = {
+    **dict.fromkeys(TASKS, ("ground_truth", "results")),
+    "retrieval": ("query_gt", "gallery_gt", "results"),
+    "recognition": ("root", "split", "predictions"),
+    **dict.fromkeys(recognition.TASKS, ("root", "embeddings")),
+}
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", choices=[*TASKS, "retrieval"], required=True)
+    parser.add_argument("--task", choices=list(NEEDED), required=True)
     parser.add_argument("--ground-truth", type=Path, metavar="GT", help="all but retrieval")
     parser.add_argument("--query-gt", type=Path, metavar="Q", help="retrieval")
     parser.add_argument("--gallery-gt", type=Path, metavar="G", help="retrieval")
-    parser.add_argument("--results", type=Path, required=True, metavar="DT")
+    parser.add_argument("--results", type=Path, metavar="DT", help="DeepFashion2's tasks")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="DeepFashion's tasks")
+    parser.add_argument("--split", choices=["train", "val", "test"], help="recognition")
+    parser.add_argument("--predictions", type=Path, metavar="NPZ", help="recognition")
+    parser.add_argument("--embeddings", type=Path, metavar="NPZ", help="inshop, consumer2shop")
     parser.add_argument(
         "--output",
         type=Path,
@@ -50,13 +70,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="DIR", help="with --check: the test set's")
     args = parser.parse_args()
     if args.check:
+        if args.task not in CHECKED or args.results is None:
+            parser.error(f"--check needs --results of one of the tasks {', '.join(CHECKED)}")
         return args
     if args.output is None or args.images is not None:
         parser.error("scoring needs --output and does not take --images")
-    wanted = {"ground_truth"} if args.task != "retrieval" else {"query_gt", "gallery_gt"}
-    for name in ("ground_truth", "query_gt", "gallery_gt"):
-        if (getattr(args, name) is not None) != (name in wanted):
-            verb = "needs" if name in wanted else "does not take"
+    for name in sorted({name for names in NEEDED.values() for name in names}):
+        if (getattr(args, name) is not None) != (name in NEEDED[args.task]):
+            verb = "needs" if name in NEEDED[args.task] else "does not take"
             parser.error(f"--task {args.task} {verb} --{name.replace('_', '-')}")
     return args
 
@@ -77,6 +98,20 @@ def evaluate_retrieval(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return found, retrieval_table({"accuracy": scores})
 
 
+def evaluate_deepfashion(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if args.task == "recognition":
+        found = recognition.evaluate_recognition(args.root, args.split, args.predictions)
+    else:
+        found = recognition.evaluate_retrieval(args.task, args.root, args.embeddings)
+    return found, recognition.scores_table(found)
+
+
+def evaluator_of(task: str) -> Callable[[argparse.Namespace], tuple[dict[str, Any], str]]:
+    if task in TASKS:
+        return evaluate_coco
+    return evaluate_retrieval if task == "retrieval" else evaluate_deepfashion
+
+
 def check(args: argparse.Namespace) -> int:
     images = None
     if args.ground_truth is not None or args.images is not None:
@@ -94,8 +129,7 @@ def main() -> int:
     try:
         if args.check:
             return check(args)
-        evaluate = evaluate_retrieval if args.task == "retrieval" else evaluate_coco
-        found, table = evaluate(args)
+        found, table = evaluator_of(args.task)(args)
         write_json(args.output, found)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -192,6 +192,8 @@ def read_pairs(root: Path) -> Pairs:
     """
     file = find_file(root, "list_eval_partition.txt", "Eval")
     rows = [columns for _, columns in read_rows(file).columns(3)]
+    if not rows:
+        raise ValueError(f"{file} has no rows")
     return Pairs(*(np.array(column, dtype=str) for column in zip(*rows, strict=True)))
 
 

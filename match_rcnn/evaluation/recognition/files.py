@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tabulate import tabulate
 
 from match_rcnn.data.sources.deepfashion import (
     ATTRIBUTE_TYPES,
@@ -211,3 +212,32 @@ def evaluate_retrieval(task: str, root: str | Path, embeddings: str | Path) -> d
         for names in (asked.queries, asked.gallery)
     )
     return score_ranks(asked, ranks(queries, gallery, asked.query, asked.right))
+
+
+def scores_table(scores: dict[str, Any]) -> str:
+    """What :func:`evaluate_recognition` or :func:`evaluate_retrieval` returns, for people: shares
+    in percent, normalised errors as they are."""
+    blocks = [", ".join(f"{name}: {n}" for name, n in scores.items() if isinstance(n, int))]
+    tables = {name: value for name, value in scores.items() if isinstance(value, dict)}
+    if "landmarks" in tables:
+        tables.update(tables.pop("landmarks"))
+    for name, table in tables.items():
+        nested = all(isinstance(row, dict) for row in table.values())
+        rows = table if nested else {name: table}
+        shown = "{:.4f}" if name == "ne" else "{:.2%}"
+        body = [
+            [label, *("-" if v is None else shown.format(v) for v in row.values())]
+            for label, row in rows.items()
+        ]
+        heads = list(next(iter(rows.values())))
+        blocks.append(
+            tabulate(
+                body,
+                headers=[name if nested else "", *heads],
+                stralign="right",
+                disable_numparse=True,
+            )
+        )
+    if "map" in scores:
+        blocks.append(f"mAP {scores['map']:.2%}")
+    return "\n\n".join(blocks)
