@@ -146,8 +146,8 @@ def _fits(target: str, expected: Tensor, source: str, weight: Tensor) -> bool:
     if expected.shape == weight.shape:
         return True
     logger.warning(
-        "Shape of %s in checkpoint is %s, while shape of %s in model is %s. It will not be "
-        "loaded; check whether this is meant.",
+        "%s of the checkpoint is of shape %s, but %s of the model of %s: it is left out, check "
+        "whether this is meant",
         source,
         tuple(weight.shape),
         target,

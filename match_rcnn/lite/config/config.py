@@ -10,9 +10,8 @@ from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as _CfgNode
 
 from ..utils.file_io import PathManager
-from .configurable import configurable
 
-__all__ = ["VERSION", "CfgNode", "ConfigError", "configurable", "get_cfg"]
+__all__ = ["VERSION", "CfgNode", "ConfigError"]
 
 #: The version of the keys, in ``cfg.VERSION`` and in files that state one.
 VERSION = 2
@@ -146,14 +145,8 @@ def _lets_in(node: CfgNode, name: str) -> bool:
 
 
 def _has(cfg: CfgNode, full_key: str) -> bool:
-    if cfg.key_is_deprecated(full_key) or cfg.key_is_renamed(full_key):
-        return True
-    node: Any = cfg
-    for part in full_key.split("."):
-        if not isinstance(node, CfgNode) or part not in node:
-            return False
-        node = node[part]
-    return True
+    known = full_key in _names(cfg)
+    return known or cfg.key_is_deprecated(full_key) or cfg.key_is_renamed(full_key)
 
 
 def _origin(cls: type[CfgNode], filename: str, key: str) -> str | None:
@@ -185,10 +178,3 @@ def _names(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
         yield prefix + key
         if isinstance(value, CfgNode):
             yield from _names(value, f"{prefix}{key}.")
-
-
-def get_cfg() -> CfgNode:
-    """A fresh copy of the default config."""
-    from .defaults import _C
-
-    return _C.clone()

@@ -256,7 +256,7 @@ _TEST: dict[str, Any] = {
     "PRECISE_BN": {"ENABLED": False, "NUM_ITER": 200},
 }
 
-_C = CfgNode(
+_DEFAULTS = CfgNode(
     {
         "VERSION": VERSION,
         "MODEL": _MODEL,
@@ -273,3 +273,8 @@ _C = CfgNode(
         "GLOBAL": {"HACK": 1.0},
     }
 )
+
+
+def get_cfg() -> CfgNode:
+    """A fresh copy of the default config."""
+    return _DEFAULTS.clone()

@@ -78,7 +78,7 @@ class Metadata:
     def __getattr__(self, key: str) -> Any:
         # Reached only when ordinary lookup found nothing.
         known = ", ".join(self.__dict__)
-        raise AttributeError(f"no {key!r} in the metadata of {self.name!r}, only: {known}")
+        raise AttributeError(f"data set {self.name!r} states no {key!r}, only: {known}")
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key not in self.__dict__:
@@ -87,8 +87,8 @@ class Metadata:
         old = self.__dict__[key]
         if type(old) is not type(value) or old != value:
             raise CatalogError(
-                f"{key!r} in the metadata of {self.name!r} is set and stays: it is {old!r}, "
-                f"the new value would be {value!r}"
+                f"{key!r} of data set {self.name!r} is set and stays: it is {old!r}, the new "
+                f"value would be {value!r}"
             )
 
     def set(self, **values: Any) -> "Metadata":

@@ -65,7 +65,7 @@ def transform_instance_annotations(
         annotation: with "bbox" and "bbox_mode"; optionally "segmentation" (polygons or RLE) and
             "keypoints". Polygons of integers stay integers and are cut off; give floats.
         transforms: a TransformList, a list of transforms or a single one.
-        image_size: (height, width) of the transformed image; the box is clipped to it.
+        image_size: of the image after the transforms; the box is clipped to it.
         keypoint_hflip_indices: see :func:`transform_keypoint_annotations`.
 
     Raises:

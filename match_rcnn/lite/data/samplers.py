@@ -1,7 +1,8 @@
 """Which elements to load, in which order, on which process."""
 
 from collections.abc import Iterator
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 import torch
 from torch.utils.data import Sampler
@@ -33,15 +34,14 @@ class TrainingSampler(Sampler[int]):
         self._share = slice(comm.get_rank(), None, comm.get_world_size())
 
     def __iter__(self) -> Iterator[int]:
-        return islice(self._endless(), self._share.start, None, self._share.step)
+        stream = chain.from_iterable(self._epochs())
+        return islice(stream, self._share.start, None, self._share.step)
 
-    def _endless(self) -> Iterator[int]:
+    def _epochs(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self._seed)
+        order = partial(torch.randperm, generator=generator) if self._shuffle else torch.arange
         while True:
-            if self._shuffle:
-                yield from torch.randperm(self._size, generator=generator).tolist()
-            else:
-                yield from range(self._size)
+            yield order(self._size).tolist()
 
 
 class InferenceSampler(Sampler[int]):

@@ -4,7 +4,6 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
-from pprint import pformat
 from typing import Any
 
 from ..config import CfgNode
@@ -33,15 +32,12 @@ def verify_results(cfg: CfgNode, results: Mapping[str, Any]) -> bool:
     Returns:
         True; what differs, or is missing, is logged and ends the program with exit code 1.
     """
-    expected = cfg.TEST.EXPECTED_RESULTS
-    if not expected:
-        return True
-    passed = all(_as_expected(results, *row) for row in expected)
-    if not passed:
-        logger.error("Result verification failed!\nExpected: %s", pformat(expected))
-        logger.error("Got: %s", pformat(dict(results)))
+    failed = [row for row in cfg.TEST.EXPECTED_RESULTS if not _as_expected(results, *row)]
+    for task, metric, value, tolerance in failed:
+        found = results.get(task, {}).get(metric, "missing")
+        logger.error("%s/%s is %s, expected %s +- %s", task, metric, found, value, tolerance)
+    if failed:
         sys.exit(1)
-    logger.info("Results verification passed.")
     return True
 
 
@@ -55,10 +51,10 @@ def _as_expected(
 
 def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
     """``{"bbox": {"AP": 1.0}}`` as ``{"bbox/AP": 1.0}``, at any depth."""
-    flat: dict[str, Any] = {}
-    for key, value in results.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}/{inner}": v for inner, v in flatten_results_dict(value).items()}
-        else:
-            flat[key] = value
-    return flat
+    parts = [
+        {f"{key}/{name}": v for name, v in flatten_results_dict(value).items()}
+        if isinstance(value, Mapping)
+        else {key: value}
+        for key, value in results.items()
+    ]
+    return {name: value for part in parts for name, value in part.items()}

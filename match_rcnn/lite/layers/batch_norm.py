@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn import functional as F
 
 #: A normalisation by name, or a function from a number of channels to a layer.
 Norm = str | Callable[[int], nn.Module] | None
 
+_CONSTANTS = ("weight", "bias", "running_mean", "running_var")
 _LIVE_BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -37,12 +36,9 @@ class FrozenBatchNorm2d(nn.Module):
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.register_buffer("weight", torch.ones(num_features))
-        self.register_buffer("bias", torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features) - eps)
+        self.num_features, self.eps = num_features, eps
+        for name, value in zip(_CONSTANTS, (1, 0, 0, 1 - eps), strict=True):
+            self.register_buffer(name, torch.full((num_features,), float(value)))
         self.register_buffer("num_batches_tracked", None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +47,10 @@ class FrozenBatchNorm2d(nn.Module):
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         # F.batch_norm would keep what the gradients of the constants need.
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+        scale = torch.rsqrt(self.running_var + self.eps) * self.weight
+        offset = self.bias - scale * self.running_mean
+        scale, offset = (c.to(x.dtype)[:, None, None] for c in (scale, offset))
+        return x * scale + offset
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
@@ -78,130 +75,33 @@ class FrozenBatchNorm2d(nn.Module):
             ``module``, or its frozen replacement if it is itself a batch normalisation.
         """
 
-        def frozen(old: nn.Module) -> nn.Module | None:
-            return cls._from(old, cls) if isinstance(old, _LIVE_BATCH_NORMS) else None
-
-        return _replace(module, frozen)
+        if isinstance(module, _LIVE_BATCH_NORMS):
+            return cls._of(module)
+        for name, child in module.named_children():
+            module.add_module(name, cls.convert_frozen_batchnorm(child))
+        return module
 
     @classmethod
-    def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """The way back: every frozen layer becomes a ``BatchNorm2d``. In place as above."""
-
-        def live(old: nn.Module) -> nn.Module | None:
-            return cls._from(old, nn.BatchNorm2d) if isinstance(old, cls) else None
-
-        return _replace(module, live)
-
-    @staticmethod
-    def _from(old: Any, make: Callable[..., Any]) -> nn.Module:
-        new = make(old.num_features, eps=old.eps)
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            value = getattr(old, name)
-            if value is not None:
-                getattr(new, name).data = value.detach().clone()
-        counter = old.num_batches_tracked
-        new.num_batches_tracked = None if counter is None else counter.clone()
-        return new.train(old.training)
-
-
-def _replace(module: nn.Module, new: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    replacement = new(module)
-    if replacement is not None:
-        return replacement
-    for name, child in module.named_children():
-        module.add_module(name, _replace(child, new))
-    return module
-
-
-class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of (N, C, H, W) maps."""
-
-    def __init__(self, normalized_shape: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(normalized_shape))
-        self.bias = nn.Parameter(torch.zeros(normalized_shape))
-        self.eps = eps
-        self.normalized_shape = (normalized_shape,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x - x.mean(dim=1, keepdim=True)
-        x = x / torch.sqrt(x.square().mean(dim=1, keepdim=True) + self.eps)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class NaiveSyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes, on any device and backend.
-
-    ``nn.SyncBatchNorm`` needs GPUs; this one averages mean and mean square with ``all_reduce``.
-
-    Args:
-        *args: as for ``BatchNorm2d``.
-        stats_mode: "" weighs all processes alike and so needs batches of one size; "N" weighs
-            them by the number of images, which may be 0.
-        **kwargs: as for ``BatchNorm2d``.
-    """
-
-    def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if stats_mode not in ("", "N"):
-            raise ValueError(f"expected stats_mode '' or 'N', got {stats_mode!r}")
-        self._stats_mode = stats_mode
-
-    def forward(self, input: Tensor) -> Tensor:
-        alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-        if alone or not self.training:
-            return super().forward(input)
-        dtype, x = input.dtype, input.float()
-        mean, mean_square, share = self._global_moments(x)
-        variance = mean_square - mean * mean
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        self._track(mean.detach(), variance.detach(), share)
-        return (x * scale[:, None, None] + shift[:, None, None]).to(dtype)
-
-    def _track(self, mean: Tensor, variance: Tensor, share: Tensor) -> None:
-        assert self.momentum is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.running_mean += self.momentum * share * (mean - self.running_mean)
-        self.running_var += self.momentum * share * (variance - self.running_var)
-
-    def _global_moments(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and mean square (C,) over all processes, and how far to trust them (0 or 1)."""
-        if x.shape[0] == 0:
-            if self._stats_mode != "N":
-                raise ValueError("an empty batch needs the norm 'naiveSyncBN_N'")
-            # The sum keeps the (empty) input in the graph of a collective backward pass.
-            local = x.new_zeros(2 * x.shape[1] + 1) + x.sum()
-        else:
-            moments = [x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3)), x.new_ones(1)]
-            weight = x.shape[0] if self._stats_mode == "N" else 1
-            local = torch.cat(moments) * weight
-        mean, mean_square, total = differentiable_all_reduce(local).split(
-            [x.shape[1], x.shape[1], 1]
-        )
-        share = total.detach().clamp(max=1)
-        total = total.detach().clamp(min=1)
-        return mean / total, mean_square / total, share
+    def _of(cls, live: Any) -> "FrozenBatchNorm2d":
+        frozen = cls(live.num_features, eps=live.eps)
+        for name in _CONSTANTS:
+            value = getattr(live, name)
+            if value is not None:  # as of layers without affine parameters or statistics
+                getattr(frozen, name).data = value.detach().clone()
+        counter = live.num_batches_tracked
+        frozen.num_batches_tracked = None if counter is None else counter.clone()
+        return frozen.train(live.training)
 
 
 def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(32, channels)
 
 
-def _naive_sync_by_size(channels: int) -> nn.Module:
-    return NaiveSyncBatchNorm(channels, stats_mode="N")
-
-
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,
     "SyncBN": nn.SyncBatchNorm,
-    "nnSyncBN": nn.SyncBatchNorm,
     "FrozenBN": FrozenBatchNorm2d,
     "GN": _group_norm,
-    "LN": LayerNorm,
-    "naiveSyncBN": NaiveSyncBatchNorm,
-    "naiveSyncBN_N": _naive_sync_by_size,
 }
 
 
@@ -209,8 +109,7 @@ def get_norm(norm: Norm, out_channels: int) -> nn.Module | None:
     """A normalisation layer for ``out_channels`` channels; None for None and "".
 
     Args:
-        norm: one of BN, SyncBN, nnSyncBN, FrozenBN, GN (32 groups), LN, naiveSyncBN,
-            naiveSyncBN_N; or a function that makes the layer.
+        norm: a name, BN, SyncBN, FrozenBN or GN (32 groups); or a function that makes the layer.
         out_channels: channels of the maps that it will see.
 
     Raises:

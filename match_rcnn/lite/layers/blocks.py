@@ -16,9 +16,7 @@ class CNNBlockBase(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.stride = stride
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
 
     def freeze(self) -> "CNNBlockBase":
         """Stop all learning here: no gradients, and every batch norm becomes a frozen one.
@@ -26,7 +24,5 @@ class CNNBlockBase(nn.Module):
         Returns:
             the block itself.
         """
-        for parameter in self.parameters():
-            parameter.requires_grad = False
         FrozenBatchNorm2d.convert_frozen_batchnorm(self)
-        return self
+        return self.requires_grad_(False)

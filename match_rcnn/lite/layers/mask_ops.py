@@ -3,8 +3,6 @@
 Shapes used below: ``R`` masks of ``M`` x ``M`` cells, an image of ``H`` x ``W`` pixels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +14,7 @@ _CHUNK_BYTES = 1 << 30
 
 
 def paste_masks_in_image(
-    masks: Tensor, boxes: Any, image_shape: tuple[int, int], threshold: float = 0.5
+    masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:
     """Stretch each mask over its box in an image of its own.
 
@@ -25,34 +23,26 @@ def paste_masks_in_image(
 
     Args:
         masks: (R, M, M) probabilities.
-        boxes: (R, 4) tensor, or Boxes, in pixels.
+        boxes: (R, 4) in pixels.
         image_shape: (H, W).
-        threshold: pixels of at least this value are foreground. Below 0, the values themselves
-            are given, as bytes 0 to 255.
+        threshold: pixels of at least this value are foreground.
 
     Returns:
-        (R, H, W), bool, or uint8 for a threshold below 0 (and for R = 0).
+        (R, H, W) bool.
     """
-    if masks.shape[-1] != masks.shape[-2]:
+    count, size = len(masks), masks.shape[-1]
+    if tuple(masks.shape) != (count, size, size):
         raise ValueError(f"expected square masks (R, M, M), got {tuple(masks.shape)}")
-    height, width = (int(x) for x in image_shape)
-    count = len(masks)
-    if count == 0:
-        return masks.new_empty((0, height, width), dtype=torch.uint8)
-    boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
     if tuple(boxes.shape) != (count, 4):
         raise ValueError(f"expected boxes of shape ({count}, 4), got {tuple(boxes.shape)}")
-    if not masks.is_floating_point():
-        masks = masks.float()
-    dtype = torch.bool if threshold >= 0 else torch.uint8
-    out = torch.zeros((count, height, width), dtype=dtype, device=masks.device)
+    height, width = (int(x) for x in image_shape)
+    out = torch.zeros((count, height, width), dtype=torch.bool, device=masks.device)
     alone = _one_by_one(masks.device)
     step = 1 if alone else max(1, _CHUNK_BYTES // (height * width * 4))
     for start in range(0, count, step):
         chunk = slice(start, start + step)
         rows, columns = _region(boxes[chunk], height, width) if alone else _all(height, width)
-        pixels = _sample(masks[chunk, None], boxes[chunk], rows, columns)
-        out[chunk, rows, columns] = pixels >= threshold if threshold >= 0 else pixels * 255
+        out[chunk, rows, columns] = _sample(masks[chunk], boxes[chunk], rows, columns) >= threshold
     return out
 
 
@@ -67,23 +57,24 @@ def _all(height: int, width: int) -> tuple[slice, slice]:
 
 def _region(boxes: Tensor, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns that the boxes can touch, with a margin of a pixel."""
-    low = torch.clamp(boxes.min(dim=0).values.floor()[:2] - 1, min=0).long()
-    high = boxes.max(dim=0).values.ceil()[2:] + 1
-    right = int(torch.clamp(high[0], max=width))
-    bottom = int(torch.clamp(high[1], max=height))
-    left, top = int(low[0]), int(low[1])
+    left, top = (boxes[:, :2].min(dim=0).values.floor() - 1).clamp(min=0).long().tolist()
+    right, bottom = (boxes[:, 2:].max(dim=0).values.ceil() + 1).tolist()
+    right, bottom = int(min(right, width)), int(min(bottom, height))
     return slice(top, max(bottom, top)), slice(left, max(right, left))
 
 
 def _sample(masks: Tensor, boxes: Tensor, rows: slice, columns: slice) -> Tensor:
-    """(R, 1, M, M) masks at the pixels of a region: (R, rows, columns)."""
+    """(R, M, M) masks at the pixels of a region: (R, rows, columns)."""
     x0, y0, x1, y1 = boxes.split(1, dim=1)
-    y = torch.arange(rows.start, rows.stop, device=masks.device, dtype=torch.float32) + 0.5
-    x = torch.arange(columns.start, columns.stop, device=masks.device, dtype=torch.float32) + 0.5
-    y = (y - y0) / (y1 - y0) * 2 - 1
-    x = (x - x0) / (x1 - x0) * 2 - 1
+    y, x = _in_box(rows, y0, y1), _in_box(columns, x0, x1)
     shape = (len(masks), y.shape[1], x.shape[1])
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=3)
     if 0 in shape:
         return masks.new_zeros(shape)
-    return F.grid_sample(masks, grid.to(masks.dtype), align_corners=False)[:, 0]
+    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=3)
+    return F.grid_sample(masks[:, None], grid.to(masks.dtype), align_corners=False)[:, 0]
+
+
+def _in_box(pixels: slice, low: Tensor, high: Tensor) -> Tensor:
+    """Centres of pixels, from -1 at the lower edge of each box (R, 1) to 1 at its upper one."""
+    centres = torch.arange(pixels.start, pixels.stop, device=low.device, dtype=torch.float32) + 0.5
+    return (centres - low) / (high - low) * 2 - 1

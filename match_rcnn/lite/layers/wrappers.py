@@ -35,10 +35,9 @@ class Conv2d(nn.Conv2d):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        if self.norm is not None:
-            x = self.norm(x)
-        return x if self.activation is None else self.activation(x)
+        maps = super().forward(x)
+        maps = maps if self.norm is None else self.norm(maps)
+        return maps if self.activation is None else self.activation(maps)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -48,34 +47,18 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
 
 
-def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``loss_func`` with a mean of 0 (not NaN) over no elements.
+def cross_entropy(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any
+) -> Tensor:
+    """``F.cross_entropy``, but with a mean of 0 (not NaN) over no elements.
 
     The 0 hangs on the input, so that every parameter still takes part in the backward pass.
     """
-
-    def wrapped(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
-        if target.numel() == 0 and reduction == "mean":
-            return input.sum() * 0.0
-        return loss_func(input, target, reduction=reduction, **kwargs)
-
-    return wrapped
-
-
-#: ``F.cross_entropy`` that gives 0 for an empty batch.
-cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
+    if reduction == "mean" and target.numel() == 0:
+        return 0.0 * input.sum()
+    return F.cross_entropy(input, target, reduction=reduction, **kwargs)
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
     """``x.nonzero(as_tuple=True)``; a scalar counts as a vector of one element."""
     return (x.unsqueeze(0) if x.dim() == 0 else x).nonzero(as_tuple=True)
-
-
-def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """``src`` on the device of ``dst``."""
-    return src.to(dst.device)
-
-
-def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """(len(x),) int64 tensor of the sizes ``x``."""
-    return torch.as_tensor(x, device=device)

@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
-from ..structures import Boxes, Instances, ROIMasks
+from ..layers import paste_masks_in_image
+from ..structures import Boxes, Instances
+from ..utils.memory import retry_if_cuda_oom
 
 
 def detector_postprocess(
@@ -45,6 +47,8 @@ def detector_postprocess(
 
 
 def _paste(results: Instances, height: int, width: int, threshold: float) -> Tensor:
-    masks = results.pred_masks
-    roi_masks = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
-    return roi_masks.to_bitmasks(results.pred_boxes, height, width, threshold).tensor
+    masks, boxes = results.pred_masks[:, 0], results.pred_boxes.tensor
+    pasted: Tensor = retry_if_cuda_oom(paste_masks_in_image)(
+        masks, boxes, (height, width), threshold=threshold
+    )
+    return pasted

@@ -3,7 +3,6 @@
 from .boxes import (
     Boxes,
     BoxMode,
-    matched_boxlist_iou,
     matched_pairwise_iou,
     pairwise_intersection,
     pairwise_ioa,
@@ -12,7 +11,7 @@ from .boxes import (
 from .image_list import ImageList
 from .instances import Instances
 from .keypoints import Keypoints, heatmaps_to_keypoints
-from .masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
+from .masks import BitMasks, PolygonMasks, polygons_to_bitmask
 
 __all__ = [
     "BitMasks",
@@ -22,9 +21,7 @@ __all__ = [
     "Instances",
     "Keypoints",
     "PolygonMasks",
-    "ROIMasks",
     "heatmaps_to_keypoints",
-    "matched_boxlist_iou",
     "matched_pairwise_iou",
     "pairwise_intersection",
     "pairwise_ioa",

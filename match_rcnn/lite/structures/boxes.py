@@ -22,9 +22,6 @@ class BoxMode(IntEnum):
 
     XYXY_ABS = 0
     XYWH_ABS = 1
-    XYXY_REL = 2
-    XYWH_REL = 3
-    XYWHA_ABS = 4
 
     @staticmethod
     def convert(box: BoxLike, from_mode: "BoxMode", to_mode: "BoxMode") -> BoxLike:
@@ -32,8 +29,8 @@ class BoxMode(IntEnum):
 
         Args:
             box: one box as a list or tuple of 4 numbers, or an (N, 4) array or tensor.
-            from_mode: its mode, XYXY_ABS or XYWH_ABS.
-            to_mode: the mode wanted, one of the two.
+            from_mode: its mode.
+            to_mode: the mode wanted.
 
         Returns:
             the same kind of object; ``box`` itself when the modes are equal. A list's floats are
@@ -41,13 +38,8 @@ class BoxMode(IntEnum):
         """
         if from_mode == to_mode:
             return box
-        known = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        if from_mode not in known or to_mode not in known:
-            raise ValueError(
-                f"cannot convert boxes from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}: "
-                "only XYXY_ABS and XYWH_ABS are supported"
-            )
-        return _converted(box, 1 if to_mode == BoxMode.XYXY_ABS else -1)
+        BoxMode(from_mode)  # a ValueError for any other number
+        return _converted(box, 1 if BoxMode(to_mode) == BoxMode.XYXY_ABS else -1)
 
 
 def _converted(box: Any, sign: int) -> Any:
@@ -115,26 +107,10 @@ class Boxes:
         size = self.tensor[:, 2:] - self.tensor[:, :2]
         return (size > threshold).all(dim=1)
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """(N,) bool: the box reaches at most ``boundary_threshold`` beyond the image.
-
-        Args:
-            box_size: (height, width) of the image.
-            boundary_threshold: in pixels; the right and lower edge must lie strictly within.
-        """
-        height, width = box_size
-        x0, y0, x1, y1 = self.tensor.unbind(dim=1)
-        low = (x0 >= -boundary_threshold) & (y0 >= -boundary_threshold)
-        return low & (x1 < width + boundary_threshold) & (y1 < height + boundary_threshold)
-
-    def get_centers(self) -> Tensor:
-        """(N, 2) x, y"""
-        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
-
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply the coordinates, in place."""
-        self.tensor[:, 0::2] *= scale_x
-        self.tensor[:, 1::2] *= scale_y
+        for axis, factor in enumerate((scale_x, scale_y)):
+            self.tensor[:, axis::2].mul_(factor)
 
     @classmethod
     def cat(cls, boxes_list: "Sequence[Boxes]") -> "Boxes":
@@ -149,9 +125,7 @@ class Boxes:
 
     def __getitem__(self, item: int | slice | Tensor) -> "Boxes":
         """A subset, by index, slice, boolean or index tensor. The data may be shared."""
-        if isinstance(item, int):
-            return Boxes(self.tensor[item].view(1, -1))
-        chosen = self.tensor[item]
+        chosen = self.tensor[item][None] if isinstance(item, int) else self.tensor[item]
         if chosen.dim() != 2:
             raise IndexError(f"indexing Boxes with {item} gives no (N, 4) boxes")
         return Boxes(chosen)
@@ -203,7 +177,3 @@ def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     inter = _overlap(a[:, 0], a[:, 2], b[:, 0], b[:, 2])
     inter = inter * _overlap(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
     return inter / (boxes1.area() + boxes2.area() - inter)
-
-
-#: The older name.
-matched_boxlist_iou = matched_pairwise_iou

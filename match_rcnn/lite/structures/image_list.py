@@ -1,6 +1,6 @@
 """Images of different sizes in one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,10 +36,7 @@ class ImageList:
 
     @staticmethod
     def from_tensors(
-        tensors: Sequence[Tensor],
-        size_divisibility: int = 0,
-        pad_value: float = 0.0,
-        padding_constraints: Mapping[str, int] | None = None,
+        tensors: Sequence[Tensor], size_divisibility: int = 0, pad_value: float = 0.0
     ) -> "ImageList":
         """Pad images to their common size, right and below.
 
@@ -47,8 +44,6 @@ class ImageList:
             tensors: (H_i, W_i) or (C, H_i, W_i) each; equal but for height and width.
             size_divisibility: height and width of the batch become multiples of it, if above 1.
             pad_value: for the pixels that are added.
-            padding_constraints: may hold "size_divisibility", which then counts instead, and
-                "square_size": the batch becomes a square of that size.
 
         Raises:
             ValueError: no images, or images that differ in more than height and width.
@@ -57,24 +52,10 @@ class ImageList:
             shapes = [tuple(t.shape) for t in tensors]
             raise ValueError(f"expected images that differ only in height and width, got {shapes}")
         sizes = [(int(t.shape[-2]), int(t.shape[-1])) for t in tensors]
-        height, width = _batch_size(sizes, size_divisibility, padding_constraints or {})
+        step = max(size_divisibility, 1)
+        height, width = (-(-max(edges) // step) * step for edges in zip(*sizes, strict=True))
         first = tensors[0]
         batch = first.new_full((len(tensors), *first.shape[:-2], height, width), pad_value)
         for image, (h, w), place in zip(tensors, sizes, batch, strict=True):
             place[..., :h, :w].copy_(image)
         return ImageList(batch, sizes)
-
-
-def _batch_size(
-    sizes: list[tuple[int, int]], divisor: int, constraints: Mapping[str, int]
-) -> tuple[int, int]:
-    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-    square = constraints.get("square_size", 0)
-    if square > 0:
-        if square < max(height, width):
-            raise ValueError(f"images of {height} x {width} do not fit in a square of {square}")
-        height = width = square
-    divisor = constraints.get("size_divisibility", divisor)
-    if divisor > 1:
-        height, width = (-(-x // divisor) * divisor for x in (height, width))
-    return height, width

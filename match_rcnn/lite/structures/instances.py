@@ -21,10 +21,9 @@ class Instances:
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
-        self._image_size = image_size
-        self._fields: dict[str, Any] = {}
-        for name, value in kwargs.items():
-            self.set(name, value)
+        self._image_size, self._fields = image_size, dict[str, Any]()
+        for name in kwargs:
+            self.set(name, kwargs[name])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -32,10 +31,7 @@ class Instances:
         return self._image_size
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, value)
-        else:
-            self.set(name, value)
+        (object.__setattr__ if name[0] == "_" else Instances.set)(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         # Looked up in __dict__, since copying and unpickling ask before there are fields.

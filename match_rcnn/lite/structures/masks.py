@@ -1,9 +1,9 @@
-"""Instance masks: as bitmaps, as polygons, and as they leave a mask head.
+"""Instance masks: as bitmaps and as polygons.
 
 Shapes used below: ``N`` instances, images of ``H`` x ``W`` pixels, crops of ``M`` x ``M`` cells.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,9 @@ import pycocotools.mask as mask_util
 import torch
 from torch import Tensor
 
-from ..layers.mask_ops import paste_masks_in_image
 from ..layers.roi_align import ROIAlign
-from ..utils.memory import retry_if_cuda_oom
-from .boxes import Boxes
 
 Polygon = npt.NDArray[np.float64]
-
-
-def polygon_area(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
-    """Area of the polygon with corners (x[i], y[i]), by the shoelace formula."""
-    return float(0.5 * np.abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
 
 
 def polygons_to_bitmask(polygons: Sequence[Any], height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -76,9 +68,7 @@ class BitMasks:
 
     def __getitem__(self, item: int | slice | Tensor) -> "BitMasks":
         """A subset; an int gives one mask. The data may be shared."""
-        if isinstance(item, int):
-            return BitMasks(self.tensor[item].unsqueeze(0))
-        chosen = self.tensor[item]
+        chosen = self.tensor[item][None] if isinstance(item, int) else self.tensor[item]
         if chosen.dim() != 3:
             raise IndexError(f"indexing BitMasks with {item} gives no (N, H, W) masks")
         return BitMasks(chosen)
@@ -96,15 +86,6 @@ class BitMasks:
     def nonempty(self) -> Tensor:
         """(N,) bool: the mask has a pixel."""
         return self.tensor.flatten(1).any(dim=1)
-
-    @staticmethod
-    def from_polygon_masks(polygon_masks: Any, height: int, width: int) -> "BitMasks":
-        """Draw polygons (PolygonMasks, or a list of polygons per instance) as bitmaps."""
-        polygons = getattr(polygon_masks, "polygons", polygon_masks)
-        masks = [polygons_to_bitmask(p, height, width) for p in polygons]
-        if not masks:
-            return BitMasks(torch.empty(0, height, width, dtype=torch.bool))
-        return BitMasks(torch.from_numpy(np.stack(masks)))
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """What each mask covers of its box: RoIAlign of the bitmap, at least a half.
@@ -124,30 +105,12 @@ class BitMasks:
         align = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
         return align(self.tensor[:, None].to(rois.dtype), rois)[:, 0] >= 0.5
 
-    def get_bounding_boxes(self) -> Boxes:
-        """(N, 4) the smallest box around each mask's pixels; zeros for an empty mask."""
-        columns, rows = self.tensor.any(dim=1), self.tensor.any(dim=2)
-        (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
-        return Boxes(torch.stack([x0, y0, x1, y1], dim=1))
-
     @staticmethod
     def cat(bitmasks_list: "Sequence[BitMasks]") -> "BitMasks":
         """All masks, one list after the other; at least one list."""
         if not bitmasks_list or not all(isinstance(m, BitMasks) for m in bitmasks_list):
             raise ValueError("expected at least one BitMasks, and nothing else")
         return BitMasks(torch.cat([m.tensor for m in bitmasks_list], dim=0))
-
-
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First occupied index and one past the last, of (N, L) bool; zeros if there is none."""
-    length = occupied.shape[1]
-    if length == 0 or len(occupied) == 0:
-        zero = torch.zeros(len(occupied), device=occupied.device)
-        return zero, zero
-    flags = occupied.to(torch.uint8)
-    first = flags.argmax(dim=1)
-    past = length - flags.flip(1).argmax(dim=1)
-    return first, torch.where(occupied.any(dim=1), past, torch.zeros_like(past))
 
 
 def _check_boxes(boxes: Tensor, count: int) -> None:
@@ -172,7 +135,7 @@ class PolygonMasks:
     def __init__(self, polygons: Sequence[Sequence[Any]]) -> None:
         if not isinstance(polygons, (list, tuple)):
             raise ValueError(
-                f"expected a list of polygons per instance, got {type(polygons).__name__}"
+                f"expected the polygons of each instance as lists, got {type(polygons).__name__}"
             )
         self._all: list[list[Polygon]] = [_as_polygons(p) for p in polygons]
         self._rows: Tensor | None = None  # which of them; None is all
@@ -195,17 +158,6 @@ class PolygonMasks:
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
-
-    def get_bounding_boxes(self) -> Boxes:
-        """(N, 4) the smallest box around each instance's corners; zeros if it has none."""
-        boxes = torch.zeros(len(self), 4)
-        for box, polygons in zip(boxes, self.polygons, strict=True):
-            if not polygons:
-                continue
-            corners = np.concatenate(polygons).reshape(-1, 2)
-            box[:2] = torch.from_numpy(corners.min(axis=0))
-            box[2:] = torch.from_numpy(corners.max(axis=0))
-        return Boxes(boxes)
 
     def nonempty(self) -> Tensor:
         """(N,) bool: the instance has a polygon."""
@@ -254,11 +206,6 @@ class PolygonMasks:
             out.copy_(rasterize_polygons_within_box(polygons, box, mask_size))
         return masks.to(boxes.device)
 
-    def area(self) -> Tensor:
-        """(N,) float64 sums of each instance's polygon areas; overlaps count twice."""
-        areas = [sum(polygon_area(p[0::2], p[1::2]) for p in ps) for ps in self.polygons]
-        return torch.tensor(areas, dtype=torch.float64)
-
     @staticmethod
     def cat(polymasks_list: "Sequence[PolygonMasks]") -> "PolygonMasks":
         """All instances, one list after the other; at least one list."""
@@ -292,43 +239,3 @@ def _shared(polygons: list[list[Polygon]], rows: Tensor | None = None) -> Polygo
     masks = PolygonMasks([])
     masks._all, masks._rows = polygons, rows
     return masks
-
-
-class ROIMasks:
-    """(N, M, M) mask probabilities, each over a box that is kept elsewhere."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        if tensor.dim() != 3:
-            raise ValueError(f"expected masks of shape (N, M, M), got {tuple(tensor.shape)}")
-        self.tensor = tensor
-
-    def to(self, device: torch.device | str) -> "ROIMasks":
-        return ROIMasks(self.tensor.to(device))
-
-    @property
-    def device(self) -> torch.device:
-        return self.tensor.device
-
-    def __len__(self) -> int:
-        return int(self.tensor.shape[0])
-
-    def __getitem__(self, item: slice | Tensor) -> "ROIMasks":
-        chosen = self.tensor[item]
-        if chosen.dim() != 3:
-            raise IndexError(f"indexing ROIMasks with {item} gives no (N, M, M) masks")
-        return ROIMasks(chosen)
-
-    def __repr__(self) -> str:
-        return f"ROIMasks(num_instances={len(self)})"
-
-    def to_bitmasks(self, boxes: Any, height: int, width: int, threshold: float = 0.5) -> BitMasks:
-        """Paste each mask into its box.
-
-        Args:
-            boxes: (N, 4) tensor, or Boxes.
-            height: of the image.
-            width: of the image.
-            threshold: probabilities from here on are foreground.
-        """
-        paste: Callable[..., Tensor] = retry_if_cuda_oom(paste_masks_in_image)
-        return BitMasks(paste(self.tensor, boxes, (height, width), threshold=threshold))

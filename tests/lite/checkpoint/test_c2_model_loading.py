@@ -112,8 +112,8 @@ def test_a_wrong_shape_is_left_out_and_said(caplog):
             model, values(conv__w=[1.0, 1.0, 1.0]), c2_conversion=False
         )
     assert list(aligned) == ["conv.w"]
-    assert "conv.w in checkpoint is (3,)" in caplog.text
-    assert "a.conv.w in model is (2,)" in caplog.text
+    assert "conv.w of the checkpoint is of shape (3,)" in caplog.text
+    assert "a.conv.w of the model of (2,)" in caplog.text
 
 
 def test_caffe2_names_find_their_place():

@@ -55,7 +55,7 @@ class TestMetadata:
         metadata = Metadata(name="shirts")
         metadata.root = "/data"
         with pytest.raises(
-            AttributeError, match="'thing_classes' in the metadata of 'shirts', only: name, root"
+            AttributeError, match="'shirts' states no 'thing_classes', only: name, root"
         ):
             _ = metadata.thing_classes
         assert not hasattr(metadata, "thing_classes")
@@ -67,7 +67,7 @@ class TestMetadata:
     )
     def test_other_value_raises(self, old: object, new: object) -> None:
         metadata = Metadata(name="m", key=old)
-        with pytest.raises(ValueError, match="'key' in the metadata of 'm' is set and stays"):
+        with pytest.raises(ValueError, match="'key' of data set 'm' is set and stays"):
             metadata.key = new
         with pytest.raises(AssertionError):  # as in detectron2
             metadata.set(key=new)

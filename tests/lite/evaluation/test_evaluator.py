@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 import torch
@@ -8,7 +9,6 @@ from match_rcnn.lite.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
     evaluator,
-    inference_context,
     inference_on_dataset,
 )
 
@@ -54,19 +54,6 @@ def test_results_of_one_name():
         DatasetEvaluators([Collect(), Collect()]).evaluate()
 
 
-def test_callbacks():
-    called = []
-    names = ("on_start", "before_inference", "after_inference", "on_end")
-    callbacks = {name: lambda name=name: called.append(name) for name in names}
-    inference_on_dataset(lambda x: called.append(x), [1, 2], None, callbacks)
-    assert called == [
-        "on_start",
-        *("before_inference", 1, "after_inference"),
-        *("before_inference", 2, "after_inference"),
-        "on_end",
-    ]
-
-
 class Mode(nn.Module):
     def forward(self, x):
         return self.training, torch.is_grad_enabled()
@@ -83,13 +70,13 @@ def test_mode_during_and_after(training):
 def test_mode_after_an_error():
     model = Mode().train()
 
-    def fail():
-        with inference_context(model):
+    class Fails(DatasetEvaluator):
+        def process(self, inputs, outputs):
             assert not model.training
             raise KeyError
 
     with pytest.raises(KeyError):
-        fail()
+        inference_on_dataset(model, [1], Fails())
     assert model.training
 
 
@@ -98,10 +85,24 @@ def test_progress_is_logged(caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         inference_on_dataset(lambda x: x, list(range(12)), None)
     lines = [r.message for r in caplog.records]
-    assert lines[0] == "Start inference on 12 batches"
-    assert lines[1].startswith("Inference done 6/12. Dataloading: 0.0")
-    assert all(part in lines[1] for part in ("Inference: ", "Eval: ", "Total: ", "ETA=0:00:00"))
+    assert lines[0] == "Inference on 12 batches, in each of 1 processes"
     # Seven batches come after the warm-up of five.
-    assert sum(line.startswith("Inference done") for line in lines) == 7
-    assert lines[-2].startswith("Total inference time: 0:00:00")
-    assert "on 1 devices" in lines[-1]
+    done = [line.split(",")[0] for line in lines[1:-1]]
+    assert done == [f"{n} of 12 batches" for n in range(6, 13)]
+    form = r"12 of 12 batches, 0\.\d{4} s each \(loading 0\.\d{4}, model .*\); 0:00:00 left"
+    assert re.fullmatch(form, lines[-1])
+
+
+def test_seconds_are_told_apart(caplog, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(evaluator.time, "perf_counter", lambda: next(clock))
+    watch = evaluator._Stopwatch(10)
+    for done in range(1, 8):
+        for part in ("loading", "model", "evaluator"):
+            watch.lap(part)
+        watch.end_batch(done)
+    with caplog.at_level(logging.INFO):
+        watch.log(7)
+    # After the warm-up, where the clock was read once more: 2 batches of 3 laps of a second each.
+    found = "7 of 10 batches, 3.0000 s each (loading 1.5000, model 1.0000, evaluator 1.0000)"
+    assert caplog.messages[-1].startswith(found)

@@ -1,17 +1,13 @@
 import copy
-import multiprocessing
 
 import pytest
 import torch
-from torch import distributed as dist
 from torch import nn
-from torch.nn import functional as F
 
 from match_rcnn.lite.layers import (
     CNNBlockBase,
     Conv2d,
     FrozenBatchNorm2d,
-    NaiveSyncBatchNorm,
     get_norm,
 )
 
@@ -26,6 +22,8 @@ def trained_batch_norm(channels: int = 4) -> nn.BatchNorm2d:
 
 class TestFrozenBatchNorm2d:
     def test_fresh_is_the_identity(self):
+        variance = torch.ones(3) - 1e-5  # as detectron2 writes it, bit for bit
+        assert torch.equal(FrozenBatchNorm2d(3).running_var, variance)
         x = torch.rand(2, 3, 4, 5)
         torch.testing.assert_close(FrozenBatchNorm2d(3)(x), x)
 
@@ -62,16 +60,13 @@ class TestFrozenBatchNorm2d:
         x = torch.rand(1, 3, 2, 2).to(torch.bfloat16).requires_grad_()
         assert FrozenBatchNorm2d(3)(x).dtype == torch.bfloat16
 
-    def test_converts_deep_inside_and_back(self):
+    def test_converts_deep_inside(self):
         net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(trained_batch_norm(), nn.ReLU()))
         x = torch.rand(1, 3, 5, 5)
         expected = net.eval()(x)
         assert FrozenBatchNorm2d.convert_frozen_batchnorm(net) is net
         assert isinstance(net[1][0], FrozenBatchNorm2d)
         torch.testing.assert_close(net(x), expected)
-        FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(net)
-        assert type(net[1][0]) is nn.BatchNorm2d
-        torch.testing.assert_close(net.eval()(x), expected)
 
     def test_a_layer_that_learned_keeps_its_counter(self):
         net = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False))
@@ -81,7 +76,6 @@ class TestFrozenBatchNorm2d:
         assert list(net[:1].state_dict()) == before  # detectron2 02b5c4e2 does so, 0.6 does not
         assert net[0].num_batches_tracked.item() == 1
         net[0].load_state_dict({**net[0].state_dict(), "num_batches_tracked": torch.tensor(7)})
-        FrozenBatchNorm2d.convert_frozenbatchnorm2d_to_batchnorm2d(net)
         assert net[0].num_batches_tracked.item() == 7
         assert "1.num_batches_tracked" not in net.state_dict()
 
@@ -112,11 +106,8 @@ class TestGetNorm:
         [
             ("BN", nn.BatchNorm2d),
             ("SyncBN", nn.SyncBatchNorm),
-            ("nnSyncBN", nn.SyncBatchNorm),
             ("FrozenBN", FrozenBatchNorm2d),
             ("GN", nn.GroupNorm),
-            ("naiveSyncBN", NaiveSyncBatchNorm),
-            ("naiveSyncBN_N", NaiveSyncBatchNorm),
         ],
     )
     def test_by_name(self, name, kind):
@@ -131,55 +122,9 @@ class TestGetNorm:
         assert (norm.num_groups, norm.num_channels) == (2, 4)
         assert get_norm("GN", 64).num_groups == 32
 
-    def test_layer_norm_is_over_channels(self):
-        x = torch.rand(2, 6, 3, 4)
-        expected = F.layer_norm(x.permute(0, 2, 3, 1), (6,), eps=1e-6).permute(0, 3, 1, 2)
-        torch.testing.assert_close(get_norm("LN", 6)(x), expected)
-
     def test_unknown(self):
         with pytest.raises(ValueError, match=r"FrozenBN.*got 'Frozen'"):
             get_norm("Frozen", 4)
-
-
-def _one_of_two(rank, folder, mode, parts, results):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
-    norm = NaiveSyncBatchNorm(3, stats_mode=mode)
-    out = norm(parts[rank].requires_grad_())
-    (out * out * parts[rank].detach()).sum().backward()
-    results.put((rank, [t.detach().numpy() for t in (out, parts[rank].grad, norm.running_mean)]))
-    dist.destroy_process_group()
-
-
-class TestNaiveSyncBatchNorm:
-    @pytest.mark.parametrize(("mode", "sizes"), [("", (2, 2)), ("N", (3, 1)), ("N", (0, 4))])
-    def test_two_processes_are_one_batch(self, tmp_path, mode, sizes):
-        x = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-        context = multiprocessing.get_context("fork")
-        results = context.Queue()
-        arguments = (tmp_path, mode, [p.clone() for p in x.split(sizes)], results)
-        processes = [context.Process(target=_one_of_two, args=(r, *arguments)) for r in (0, 1)]
-        for process in processes:
-            process.start()
-        found = dict(results.get(timeout=60) for _ in processes)
-        for process in processes:
-            process.join()
-        whole = nn.BatchNorm2d(3)
-        x.requires_grad_()
-        expected = whole(x)
-        (expected * expected * x.detach()).sum().backward()
-        for i, value in enumerate((expected.detach(), x.grad)):
-            both = torch.cat([torch.from_numpy(found[r][i]) for r in (0, 1)])
-            torch.testing.assert_close(both, value, atol=1e-4, rtol=1e-4)
-        for _, _, mean in found.values():
-            torch.testing.assert_close(torch.from_numpy(mean), whole.running_mean)
-
-    def test_alone_it_is_a_batch_norm(self):
-        x = torch.rand(2, 3, 4, 4)
-        assert torch.equal(NaiveSyncBatchNorm(3)(x), nn.BatchNorm2d(3)(x))
-
-    def test_unknown_mode(self):
-        with pytest.raises(ValueError, match="'N', got 'x'"):
-            NaiveSyncBatchNorm(3, stats_mode="x")
 
 
 class _Block(CNNBlockBase):

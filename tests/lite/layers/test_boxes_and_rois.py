@@ -1,11 +1,9 @@
-"""nms, losses of boxes, RoIAlign."""
-
-import math
+"""nms, RoIAlign."""
 
 import pytest
 import torch
 
-from match_rcnn.lite.layers import ROIAlign, batched_nms, ciou_loss, diou_loss, nms
+from match_rcnn.lite.layers import ROIAlign, batched_nms, nms
 
 
 class TestBatchedNms:
@@ -45,34 +43,6 @@ class TestBatchedNms:
         assert batched_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), 0.5).shape == (0,)
         with pytest.raises(ValueError, match=r"\(2, 5\)"):
             batched_nms(torch.zeros(2, 5), torch.zeros(2), torch.zeros(2), 0.5)
-
-
-class TestBoxLosses:
-    def test_by_hand(self):
-        # IoU 1/7; centres 2 apart in a hull with diagonal 3 * sqrt(2); equal shapes.
-        a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3]])
-        expected = 1 - 1 / 7 + 2 / 18
-        assert diou_loss(a, b).item() == pytest.approx(expected, abs=1e-5)
-        assert ciou_loss(a, b).item() == pytest.approx(expected, abs=1e-5)
-
-    def test_the_shape_counts_in_ciou(self):
-        # Same centre, IoU 1/4, aspect 4 against 1.
-        a, b = torch.tensor([[0.0, 0, 4, 1]]), torch.tensor([[1.0, -1.5, 3, 2.5]])
-        iou = 2 / (4 + 8 - 2)
-        v = 4 / math.pi**2 * (math.atan(0.5) - math.atan(4)) ** 2
-        assert diou_loss(a, b).item() == pytest.approx(1 - iou, abs=1e-5)
-        assert ciou_loss(a, b).item() == pytest.approx(1 - iou + v * v / (1 - iou + v), abs=1e-5)
-
-    def test_upstream_numbers(self):
-        a = torch.tensor([[0.0, 0, 10, 10], [5, 5, 15, 20]])
-        b = torch.tensor([[1.0, 2, 9, 12], [100, 100, 120, 130]])
-        # detectron2 02b5c4e2 gives these.
-        expected = torch.tensor([0.464669, 1.710788])
-        torch.testing.assert_close(diou_loss(a, b), expected, atol=1e-5, rtol=1e-5)
-        expected = torch.tensor([0.464724, 1.710788])
-        torch.testing.assert_close(ciou_loss(a, b), expected, atol=1e-5, rtol=1e-5)
-        assert diou_loss(a, b, "sum").item() == pytest.approx(2.175457, abs=1e-5)
-        assert diou_loss(a[:0], b[:0], "mean").item() == 0
 
 
 class TestROIAlign:

@@ -9,10 +9,7 @@ from match_rcnn.lite.layers import (
     ShapeSpec,
     cat,
     cross_entropy,
-    empty_input_loss_func_wrapper,
-    move_device_like,
     nonzero_tuple,
-    shapes_to_tensor,
 )
 
 
@@ -78,11 +75,6 @@ class TestCrossEntropy:
         assert logits.grad is not None
         assert cross_entropy(logits, torch.zeros(0).long(), reduction="none").shape == (0,)
 
-    def test_other_losses(self):
-        loss = empty_input_loss_func_wrapper(F.mse_loss)
-        assert loss(torch.zeros(0, 2), torch.zeros(0, 2)).item() == 0
-        assert loss(torch.ones(2), torch.zeros(2)).item() == 1
-
 
 def test_nonzero_tuple():
     rows, columns = nonzero_tuple(torch.tensor([[0, 1], [2, 0]]))
@@ -93,9 +85,7 @@ def test_nonzero_tuple():
     assert scalar.tolist() == []
 
 
-def test_small_ones():
-    assert move_device_like(torch.ones(2), torch.zeros(1)).device.type == "cpu"
-    assert shapes_to_tensor([3, 4]).tolist() == [3, 4]
+def test_shape_spec():
     spec = ShapeSpec(channels=256, stride=4)
     assert (spec.channels, spec.stride, spec.height, spec.width) == (256, 4, None, None)
     assert spec == ShapeSpec(channels=256, stride=4)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from match_rcnn.lite.modeling.postprocessing import detector_postprocess
-from match_rcnn.lite.structures import Boxes, Instances, ROIMasks
+from match_rcnn.lite.structures import Boxes, Instances
 
 
 def detections():
@@ -45,7 +45,7 @@ def test_the_input_stays_as_it_was():
 
 def test_masks_at_the_threshold():
     raw = detections()
-    raw.pred_masks = ROIMasks(torch.full((3, 4, 4), 0.4))
+    raw.pred_masks = torch.full((3, 1, 4, 4), 0.4)
     assert not detector_postprocess(raw, 50, 100).pred_masks.any()
     masks = detector_postprocess(raw, 50, 100, mask_threshold=0.3).pred_masks
     assert masks[0, 15, 20]

@@ -13,12 +13,6 @@ IMAGES = [torch.ones(3, 10, 20), torch.full((3, 15, 12), 2.0)]
         ({"size_divisibility": 32}, (32, 32)),
         ({"size_divisibility": 4}, (16, 20)),
         ({"size_divisibility": 1}, (15, 20)),
-        ({"padding_constraints": {"square_size": 64}}, (64, 64)),
-        # a constraint counts in place of the argument
-        ({"size_divisibility": 32, "padding_constraints": {"size_divisibility": 8}}, (16, 24)),
-        ({"padding_constraints": {"size_divisibility": 16, "square_size": 0}}, (16, 32)),
-        # the square's size is rounded up as well, as detectron2 02b5c4e2 does
-        ({"size_divisibility": 8, "padding_constraints": {"square_size": 30}}, (32, 32)),
     ],
 )
 def test_batch_size(arguments, size):
@@ -61,8 +55,3 @@ def test_device_and_to():
 def test_images_that_make_no_batch(images):
     with pytest.raises(ValueError, match="differ only in height and width"):
         ImageList.from_tensors(images)
-
-
-def test_square_too_small():
-    with pytest.raises(ValueError, match="15 x 20 do not fit"):
-        ImageList.from_tensors(IMAGES, padding_constraints={"square_size": 16})

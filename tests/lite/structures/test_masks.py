@@ -6,12 +6,9 @@ from match_rcnn.experiments.benchmarks.rcnn.waits import WaitCounter
 from match_rcnn.lite.layers import ROIAlign
 from match_rcnn.lite.structures import (
     BitMasks,
-    Boxes,
     PolygonMasks,
-    ROIMasks,
     polygons_to_bitmask,
 )
-from match_rcnn.lite.structures.masks import polygon_area
 
 #: A triangle and a rectangle, as the parts of one instance.
 SHAPE = [[2.0, 1, 9, 4, 4, 8], [6.0, 6, 9, 6, 9, 8, 6, 8]]
@@ -19,11 +16,6 @@ SHAPE = [[2.0, 1, 9, 4, 4, 8], [6.0, 6, 9, 6, 9, 8, 6, 8]]
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [x0, y0, x1, y0, x1, y1, x0, y1]
-
-
-def test_polygon_area():
-    assert polygon_area(np.array([0, 4, 4]), np.array([0, 0, 3])) == 6
-    assert polygon_area(np.array([4, 4, 0]), np.array([3, 0, 0])) == 6  # either way around
 
 
 class TestPolygonsToBitmask:
@@ -60,22 +52,10 @@ class TestBitMasks:
         with pytest.raises(IndexError, match="no"):
             masks[torch.zeros(3, 2, dtype=torch.bool)]
 
-    def test_boxes_and_nonempty(self):
-        tensor = torch.zeros(3, 6, 8, dtype=torch.bool)
-        tensor[0, 1:4, 2:7] = True
-        tensor[2, 5, 7] = True
-        masks = BitMasks(tensor)
-        assert masks.nonempty().tolist() == [True, False, True]
-        expected = [[2, 1, 7, 4], [0, 0, 0, 0], [7, 5, 8, 6]]
-        assert masks.get_bounding_boxes().tensor.tolist() == expected
-        assert BitMasks(torch.zeros(0, 6, 8)).get_bounding_boxes().tensor.shape == (0, 4)
-
-    def test_from_polygons(self):
-        polygons = PolygonMasks([[rectangle(1, 2, 4, 5)], SHAPE])
-        masks = BitMasks.from_polygon_masks(polygons, 10, 12)
-        assert masks.tensor.shape == (2, 10, 12)
-        assert masks.tensor[0].sum() == 9
-        assert BitMasks.from_polygon_masks([], 10, 12).tensor.shape == (0, 10, 12)
+    def test_nonempty(self):
+        tensor = torch.zeros(2, 6, 8, dtype=torch.bool)
+        tensor[1, 5, 7] = True
+        assert BitMasks(tensor).nonempty().tolist() == [False, True]
 
     def test_crop_of_whole_cells(self):
         # Each cell is one pixel: the crop is the bitmap.
@@ -122,7 +102,7 @@ class TestPolygonMasks:
     @pytest.mark.parametrize(
         ("polygons", "message"),
         [
-            ("text", "list of polygons per instance"),
+            ("text", "polygons of each instance"),
             ([np.zeros(6)], "for an instance"),
             ([[[0, 0, 1, 1]]], "3 corners"),
             ([[[0, 0, 1, 1, 2, 2, 3]]], "3 corners"),
@@ -160,18 +140,10 @@ class TestPolygonMasks:
         with pytest.raises(IndexError):
             list(masks[torch.tensor([5])])
 
-    def test_area_boxes_nonempty(self):
-        masks = PolygonMasks([[rectangle(1, 2, 4, 6), rectangle(8, 0, 9, 1)], SHAPE])
-        assert masks.area().tolist() == [13, 21.5 + 6]
-        boxes = masks.get_bounding_boxes().tensor
-        assert boxes.tolist() == [[1, 0, 9, 6], [2, 1, 9, 8]]
-        assert PolygonMasks([[], SHAPE]).nonempty().tolist() == [False, True]
-
     def test_an_instance_without_polygons(self):
-        masks = PolygonMasks([[]])
-        assert masks.area().tolist() == [0]
-        assert masks.get_bounding_boxes().tensor.tolist() == [[0, 0, 0, 0]]
-        assert not masks.crop_and_resize(torch.tensor([[0.0, 0, 4, 4]]), 4).any()
+        masks = PolygonMasks([[], SHAPE])
+        assert masks.nonempty().tolist() == [False, True]
+        assert not masks[0].crop_and_resize(torch.tensor([[0.0, 0, 4, 4]]), 4).any()
 
     def test_crop_by_hand(self):
         # The box is 4 x 8 pixels over 4 x 4 cells: the left half is covered.
@@ -196,8 +168,9 @@ class TestPolygonMasks:
         assert ["".join(str(int(v)) for v in row) for row in crop] == rows.split()
 
     def test_crop_near_the_bitmap_crop(self):
-        polygons = PolygonMasks([[[10.0, 5, 90, 20, 60, 95, 20, 70]]])
-        bits = BitMasks.from_polygon_masks(polygons, 100, 100)
+        outline = [10.0, 5, 90, 20, 60, 95, 20, 70]
+        polygons = PolygonMasks([[outline]])
+        bits = BitMasks(polygons_to_bitmask([outline], 100, 100)[None])
         box = torch.tensor([[8.0, 4, 92, 96]])
         first, second = (m.crop_and_resize(box, 28) for m in (polygons, bits))
         assert (first != second).sum() < 0.08 * 28 * 28
@@ -209,24 +182,4 @@ class TestPolygonMasks:
     def test_none(self):
         masks = PolygonMasks([])
         assert masks.crop_and_resize(torch.zeros(0, 4), 28).shape == (0, 28, 28)
-        assert masks.get_bounding_boxes().tensor.shape == (0, 4)
         assert masks.nonempty().shape == (0,)
-
-
-class TestROIMasks:
-    def test_subsets(self):
-        masks = ROIMasks(torch.rand(3, 4, 4))
-        assert len(masks[torch.tensor([True, False, True])]) == 2
-        assert len(masks.to("cpu")) == 3
-        with pytest.raises(ValueError, match=r"\(3, 4\)"):
-            ROIMasks(torch.rand(3, 4))
-        with pytest.raises(IndexError, match="no"):
-            masks[0]
-
-    @pytest.mark.parametrize("make", [Boxes, torch.Tensor])
-    def test_to_bitmasks(self, make):
-        boxes = make(torch.tensor([[1.0, 2, 4, 6]]))
-        bits = ROIMasks(torch.ones(1, 5, 5)).to_bitmasks(boxes, 8, 9)
-        expected = torch.zeros(8, 9, dtype=torch.bool)
-        expected[2:6, 1:4] = True
-        assert torch.equal(bits.tensor[0], expected)

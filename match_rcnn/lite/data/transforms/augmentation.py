@@ -1,6 +1,6 @@
 """Policies that look at the image and decide on a Transform.
 
-Shapes: image (H, W) or (H, W, C), uint8 in 0..255 or float.
+Shapes: an image is (H, W, C), or (H, W) where it has one channel; uint8 or float.
 """
 
 import inspect
@@ -18,8 +18,8 @@ class AugInput:
     """An image that augmentations change."""
 
     def __init__(self, image: NDArray[Any]) -> None:
-        assert isinstance(image, np.ndarray), f"expected an image array, got {type(image)}"
-        assert image.ndim in (2, 3), f"expected (H, W) or (H, W, C), got {image.shape}"
+        assert isinstance(image, np.ndarray), f"an image is an array, not {type(image)}"
+        assert image.ndim in (2, 3), f"an image has 2 or 3 dimensions, not {image.shape}"
         self.image = image
 
     def transform(self, tfm: Transform) -> None:

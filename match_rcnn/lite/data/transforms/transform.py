@@ -25,7 +25,7 @@ class ResizeTransform(Transform):
         self.interp = int(interp)
 
     def apply_image(self, img: NDArray[Any], interp: int | None = None) -> NDArray[Any]:
-        """(h, w) or (h, w, C) uint8 -> the same with the new size."""
+        """An image of the old size, uint8 -> of the new size, with as many channels."""
         assert img.dtype == np.uint8, f"only bytes are resized, got {img.dtype}"
         assert img.shape[:2] == (self.h, self.w), (img.shape, self)
         resampling = Image.Resampling(self.interp if interp is None else interp)
