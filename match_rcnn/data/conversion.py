@@ -18,8 +18,9 @@ import orjson
 from tqdm import tqdm
 
 from match_rcnn.data.coco import CocoWriter, annotation_record, encode_annotation, image_record
-from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
-from match_rcnn.data.image_size import (
+from match_rcnn.data.folders import list_folder
+from match_rcnn.data.images import (
+    IMAGE_SUFFIXES,
     TruncatedImageError,
     UnreadableImageError,
     read_image_size,

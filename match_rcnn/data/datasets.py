@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.data.coco import annotation_record
-from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
-from match_rcnn.data.image_size import UnreadableImageError, read_image_size
+from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_sources import read_image_sources
+from match_rcnn.data.images import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, parse_annotation
 from match_rcnn.data.taxonomy import CATEGORIES, NUM_LANDMARKS, Category, category
 from match_rcnn.utils.json_stream import stream_arrays

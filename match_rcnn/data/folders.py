@@ -14,8 +14,6 @@ import numpy as np
 from match_rcnn.data.problems import FILE_LEFT_OUT, Problem, Reason
 from match_rcnn.utils.arrays import IntArray
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
 
 @dataclass(frozen=True)
 class NumberedFolder:

@@ -24,8 +24,8 @@ from match_rcnn.d2 import (
     detection_utils,
 )
 from match_rcnn.data.augmentations import build_augmentations, fit_box, outlines_are_cut
-from match_rcnn.data.decoding import DECODERS, read_stored_image
 from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
+from match_rcnn.data.images import DECODERS, read_image
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy, common_taxonomy
 from match_rcnn.utils.arrays import Array, Float32Array
 
@@ -53,7 +53,7 @@ class GarmentMapper:
         attributes: annotation keys, whole numbers, that ``gt_attributes`` shall hold.
         mask_format: ``"polygon"`` or ``"bitmask"``.
         landmark_layout: ``"compact"``, or ``"dense"`` for the host's stock keypoint head.
-        decoder: of :data:`match_rcnn.data.decoding.DECODERS`.
+        decoder: of :data:`match_rcnn.data.images.DECODERS`.
         fit_boxes: whether boxes are drawn in to what the augmentations leave of the masks.
     """
 
@@ -133,7 +133,9 @@ class GarmentMapper:
         sample = dict(dataset_dict)
         annotations = sample.pop("annotations", None)
         with seeded(sample.pop("seed", None)):
-            image = read_stored_image(sample["file_name"], self.image_format, self.decoder)
+            image = read_image(
+                sample["file_name"], self.image_format, upright=False, decoder=self.decoder
+            )
             detection_utils.check_image_size(sample, image)
             augmented = T.AugInput(image)
             transforms = self.augmentations(augmented)

@@ -7,7 +7,7 @@ import errno
 import traceback
 
 from match_rcnn.d2 import comm
-from match_rcnn.data.decoding import UnreadableImageError
+from match_rcnn.data.images import UnreadableImageError
 from match_rcnn.data.readable import TooManyUnreadableError
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import DatasetEvaluator, comm, get_event_storage
-from match_rcnn.data.mapper import GarmentMapper, read_stored_image
+from match_rcnn.data.images import read_image
+from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.inference.visualization import GarmentVisualizer
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -116,7 +117,7 @@ def side_by_side(sample: dict[str, Any], found: list[Garment]) -> Image:
         sample: a dataset dict; without ``annotations`` the left half is the photo alone.
         found: in the file's pixels.
     """
-    photo = read_stored_image(sample["file_name"], "BGR")
+    photo = read_image(sample["file_name"], upright=False)
     scale = _SIDE / max(photo.shape[:2])
     annotated = garments_from_dataset_dict(sample)
     halves = {"annotated": annotated, "predicted": found}

@@ -15,9 +15,9 @@ from typing import Any
 from tabulate import tabulate
 
 from match_rcnn.data import taxonomy
-from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
-from match_rcnn.data.image_size import read_image_size
+from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_sources import read_image_sources
+from match_rcnn.data.images import IMAGE_SUFFIXES, read_image_size
 from match_rcnn.evaluation.coco.rle import to_rle
 from match_rcnn.evaluation.retrieval.protocol import LIST_LENGTH
 from match_rcnn.utils.json_stream import stream_arrays

@@ -4,22 +4,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 from tqdm import tqdm
 
 from match_rcnn.d2 import DatasetCatalog
 from match_rcnn.data.datasets import load_annotation_file, register_deepfashion2
-from match_rcnn.inference.predictor import MatchRCNNPredictor, read_photo
+from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
+from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.structures import Garment, garments_from_dataset_dict
+from match_rcnn.utils.arrays import Image
 from match_rcnn.utils.files import atomic_write
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
-#: An image file and a way to its garments.
-Source = tuple[Path, Callable[[], Sequence[Garment]]]
+class Source(NamedTuple):
+    """A picture to draw.
+
+    Attributes:
+        path: of the image file.
+        upright: how it is to be read (:mod:`match_rcnn.data.images`).
+        find: from the image, (H, W, 3) uint8 in BGR, to its garments.
+    """
+
+    path: Path
+    upright: bool
+    find: Callable[[Image], Sequence[Garment]]
 
 
 @dataclass
@@ -42,9 +53,14 @@ class DrawingReport:
 def prediction_source(
     where: str, limit: int | None = None, *, predictor: MatchRCNNPredictor
 ) -> list[Source]:
-    """What the predictor finds in an image, in the images of a folder, or in a data set."""
-    files = [Path(item["file_name"]) for item in _dataset(where)] or _image_files(Path(where))
-    return [(path, partial(predictor, path)) for path in _spread(files, limit)]
+    """What the predictor finds in an image, in the images of a folder, or in a data set.
+
+    A data set's images are read as evaluations read them, stored; any others upright.
+    """
+    files = [Path(item["file_name"]) for item in _dataset(where)]
+    upright = not files
+    files = files or _image_files(Path(where))
+    return [Source(path, upright, predictor) for path in _spread(files, limit)]
 
 
 def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
@@ -56,14 +72,18 @@ def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
     items = _dataset(where)
     if items:
         return [
-            (Path(item["file_name"]), partial(garments_from_dataset_dict, item))
+            Source(Path(item["file_name"]), False, partial(_of_item, item))
             for item in _spread(items, limit)
         ]
     files = _spread(_image_files(Path(where)), limit)
-    return [(path, partial(_annotated, path)) for path in files]
+    return [Source(path, False, partial(_annotated, path)) for path in files]
 
 
-def _annotated(image: Path) -> list[Garment]:
+def _of_item(item: dict[str, Any], _: Image) -> list[Garment]:
+    return garments_from_dataset_dict(item)
+
+
+def _annotated(image: Path, _: Image) -> list[Garment]:
     annotation = image.parent.parent / "annos" / f"{image.stem}.json"
     if not annotation.is_file():
         raise FileNotFoundError(f"{image} has no annotation file {annotation}")
@@ -98,10 +118,12 @@ def _spread(items: Sequence[Any], limit: int | None) -> Sequence[Any]:
 def draw_sources(sources: Sequence[Source], output: Path) -> DrawingReport:
     """Write one picture a source into ``output``; unreadable images are listed in the report."""
     report = DrawingReport(output)
-    for path, find in tqdm(sources, desc="drawing", unit="image", disable=len(sources) < 2):
+    for path, upright, find in tqdm(
+        sources, desc="drawing", unit="image", disable=len(sources) < 2
+    ):
         try:
-            image = read_photo(path)
-            garments = find()
+            image = read_image(path, upright=upright)
+            garments = find(image)
         except (ValueError, FileNotFoundError) as error:
             report.problems.append(str(error))
             continue

@@ -12,8 +12,8 @@ from match_rcnn.d2 import (
     DefaultPredictor,
     DetectionCheckpointer,
     Instances,
-    detection_utils,
 )
+from match_rcnn.data.images import read_image
 from match_rcnn.engine.switches import apply_switches
 from match_rcnn.structures import Garment, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -91,26 +91,10 @@ class MatchRCNNPredictor:
     def read(photo: str | Path | Image) -> Image:
         """A photo as (H, W, 3) uint8 in BGR, turned upright as its EXIF data say."""
         if isinstance(photo, (str, Path)):
-            return read_photo(photo)
+            return read_image(photo, upright=True)
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
             raise ValueError(
                 f"expected an image of shape (H, W, 3) and type uint8, got {photo.shape} "
                 f"and {photo.dtype}"
             )
         return photo
-
-
-def read_photo(path: str | Path) -> Image:
-    """An image file as (H, W, 3) uint8 in BGR, upright.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a whole image; the message names it.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no image at {path}")
-    try:
-        image: Image = detection_utils.read_image(str(path), format="BGR")
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is not a readable image: {error}") from error
-    return np.ascontiguousarray(image)

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from match_rcnn.data.folders import IMAGE_SUFFIXES
+from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
 from match_rcnn.data.taxonomy import category
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, Landmarks
-from match_rcnn.inference.predictor import read_photo
 from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.reporting.runs import Run
 from match_rcnn.structures import Garment
@@ -46,7 +45,7 @@ def photo(folder: Path | None, image_id: int) -> Image | None:
 @lru_cache(maxsize=64)
 def _read(file: Path) -> Image | None:
     try:
-        return read_photo(file)
+        return read_image(file, upright=False)
     except ValueError as error:
         logger.warning("%s", error)
         return None

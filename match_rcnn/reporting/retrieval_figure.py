@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
+from match_rcnn.data.images import read_image
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.inference.predictor import read_photo
 from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.utils.arrays import FloatArray, Image
@@ -71,6 +71,6 @@ def _cut(files: Mapping[int, Path], image_id: int, box: FloatArray) -> Image | N
     if image_id not in files:
         raise ValueError(f"the data set has no image {image_id}; were the results made on it?")
     try:
-        return cut_box(read_photo(files[image_id]), box)
+        return cut_box(read_image(files[image_id], upright=False), box)
     except (ValueError, FileNotFoundError):
         return None

@@ -1,6 +1,7 @@
 import pytest
 
-from match_rcnn.data.folders import IMAGE_SUFFIXES, list_folder
+from match_rcnn.data.folders import list_folder
+from match_rcnn.data.images import IMAGE_SUFFIXES
 
 
 @pytest.fixture

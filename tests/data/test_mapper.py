@@ -13,7 +13,8 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode, MetadataCatalog, T, detection_utils
 from match_rcnn.data.augmentations import FrameTransform
 from match_rcnn.data.datasets import load_annotation_file
-from match_rcnn.data.mapper import GarmentMapper, read_stored_image, seeded
+from match_rcnn.data.images import read_image
+from match_rcnn.data.mapper import GarmentMapper, seeded
 from match_rcnn.data.sources.deepfashion2 import parse_item
 from match_rcnn.data.taxonomy import CATEGORIES, Taxonomy
 
@@ -441,12 +442,12 @@ class TestReading:
     def test_other_kinds_of_pixels(self, tmp_path, mode):
         path = tmp_path / ("a.jpg" if mode in ("L", "CMYK") else "a.png")
         Image.new("RGB", (WIDTH, HEIGHT)).convert(mode).save(path)
-        assert read_stored_image(str(path), "BGR").shape == (HEIGHT, WIDTH, 3)
+        assert read_image(path, upright=False).shape == (HEIGHT, WIDTH, 3)
 
     def test_agrees_with_the_host_where_there_is_no_exif(self, image_file):
         for name in ("BGR", "RGB", "L"):
             expected = detection_utils.read_image(image_file, name)
-            assert (read_stored_image(image_file, name) == expected).all()
+            assert (read_image(image_file, name, upright=False) == expected).all()
 
     def test_damaged_image(self, tmp_path, image_file):
         path = tmp_path / "cut.png"

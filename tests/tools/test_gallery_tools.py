@@ -13,7 +13,7 @@ import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DefaultTrainer
-from match_rcnn.inference.predictor import read_photo
+from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.model import GalleryModel, model_fingerprint
 from match_rcnn.structures import Garment
@@ -179,7 +179,7 @@ def model(weights, opts):
 
 
 def test_given_boxes_get_the_embeddings_of_detected_ones(model, photos):
-    photo = read_photo(sorted(photos.glob("0*.jpg"))[0])
+    photo = read_image(sorted(photos.glob("0*.jpg"))[0], upright=True)
     found = model(photo)
     given = [Garment(g.category, g.box) for g in found]
     for one, other in zip(found, model.describe(photo, given), strict=True):

@@ -18,6 +18,7 @@ import yaml
 from tabulate import tabulate
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
+from match_rcnn.data.images import read_image
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.evaluation.coco.predictions import FILE_NAMES as DETECTION_FILES
 from match_rcnn.evaluation.retrieval.evaluator import FILE_NAMES
@@ -36,7 +37,6 @@ from match_rcnn.evaluation.retrieval.protocol import (
     score_retrieval,
 )
 from match_rcnn.evaluation.retrieval.search import Embedded, search
-from match_rcnn.inference.predictor import read_photo
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.columns import Entries, join, joint_codes
@@ -87,7 +87,7 @@ def colour_embeddings(found: Embedded, files: Mapping[int, Path]) -> Embedded:
     """
     vectors = np.zeros((len(found), int(np.prod(BINS))), dtype=np.float32)
     for image_id in np.unique(found.image_ids).tolist():
-        photo = read_photo(files[image_id])
+        photo = read_image(files[image_id], upright=False)
         for row in np.flatnonzero(found.image_ids == image_id):
             vectors[row] = colour_embedding(photo, found.boxes[row])
     return replace(found, embeddings=vectors)

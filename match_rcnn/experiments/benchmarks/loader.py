@@ -22,7 +22,7 @@ from PIL import Image
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode
 from match_rcnn.data import mapper as mapper_module
-from match_rcnn.data.decoding import DECODERS, read_stored_image
+from match_rcnn.data.images import DECODERS, read_image
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def _decoders(result: Result, files: list[str], runs: int) -> None:
-    pixels = {name: [read_stored_image(f, "BGR", name) for f in files] for name in DECODERS}
+    pixels = {
+        name: [read_image(f, upright=False, decoder=name) for f in files] for name in DECODERS
+    }
     for name, images in pixels.items():
         same = all(np.array_equal(a, b) for a, b in zip(images, pixels["pil"], strict=True))
         result.checks[f"{name}: the pixels of pil"] = same
@@ -71,7 +73,7 @@ def _decoders(result: Result, files: list[str], runs: int) -> None:
 
 def _decode_all(files: list[str], decoder: str) -> None:
     for file in files:
-        read_stored_image(file, "BGR", decoder)
+        read_image(file, upright=False, decoder=decoder)
 
 
 def _mapper(result: Result, items: list[dict[str, Any]], runs: int) -> float:
@@ -82,12 +84,11 @@ def _mapper(result: Result, items: list[dict[str, Any]], runs: int) -> float:
     cfg.INPUT.MAX_SIZE_TRAIN = 1333
     mapper = GarmentMapper(cfg, is_train=True)
     ready = {
-        i["file_name"]: read_stored_image(i["file_name"], cfg.INPUT.FORMAT, cfg.INPUT.DECODER)
-        for i in items
+        i["file_name"]: read_image(i["file_name"], cfg.INPUT.FORMAT, upright=False) for i in items
     }
 
     def decoded() -> None:
-        with Reading(lambda file, *_: ready[file]):
+        with Reading(lambda file, *_, **__: ready[file]):
             _map_all(mapper, items)
 
     for part, measured in zip(
@@ -112,11 +113,11 @@ class Reading:
         self.read = read
 
     def __enter__(self) -> None:
-        self.original = mapper_module.read_stored_image
-        mapper_module.read_stored_image = self.read
+        self.original = mapper_module.read_image
+        mapper_module.read_image = self.read
 
     def __exit__(self, *_: object) -> None:
-        mapper_module.read_stored_image = self.original
+        mapper_module.read_image = self.original
 
 
 def _add_row(result: Result, part: str, seconds: float) -> None:

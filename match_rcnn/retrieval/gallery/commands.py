@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 
 from match_rcnn.d2 import comm, setup_logger
-from match_rcnn.inference.predictor import read_photo
+from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.catalogue import default_image_root, read_catalogue
 from match_rcnn.retrieval.gallery.faiss import import_faiss
 from match_rcnn.retrieval.gallery.gallery import Gallery
@@ -62,7 +62,7 @@ def search(args: argparse.Namespace) -> None:
         raise ValueError(f"--top must be at least 1, got {args.top}")
     category = parse_category(args.category) if args.category else None
     notes = Gallery.open(args.index).notes
-    photo = read_photo(args.query)
+    photo = read_image(args.query, upright=True)
     model = _model(args, notes)
     gallery = Gallery.open(args.index, model.fingerprint)
     results = search_photo(
@@ -76,9 +76,11 @@ def search(args: argparse.Namespace) -> None:
     )
     print(results_table(results))
     root = args.image_root or Path(notes.get("image_root", "."))
+    upright = notes.get("boxes") != "annotated"
+    drawn = draw_results(photo, results, root, upright=upright)
     picture = args.output / f"{args.query.stem}.jpg"
     with atomic_write(picture) as file:
-        file.write(cv2.imencode(".jpg", draw_results(photo, results, root))[1].tobytes())
+        file.write(cv2.imencode(".jpg", drawn)[1].tobytes())
     write_json(picture.with_suffix(".json"), [result.to_json() for result in results])
     print(f"picture: {picture}")
 

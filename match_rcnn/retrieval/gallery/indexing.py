@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as PILImage
 from tqdm import tqdm
 
 from match_rcnn.d2 import comm
-from match_rcnn.inference.predictor import read_photo
+from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.catalogue import CatalogueImage
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import FloatArray, GalleryItem
@@ -192,7 +191,7 @@ class _Run:
             for image in bar:
                 try:
                     photo = _read(image, self._annotated)
-                except (ValueError, OSError, PILImage.DecompressionBombError) as error:
+                except (ValueError, OSError) as error:
                     name = image.key.encode(errors="replace").decode()
                     self.report.broken[name] = str(error).encode(errors="replace").decode()
                     logger.warning("%s is left out: %s", name, error)
@@ -227,13 +226,13 @@ class _Run:
 
 
 def _read(image: CatalogueImage, annotated: bool) -> Image:
-    """The photo, (H, W, 3) in BGR.
+    """The photo, (H, W, 3) in BGR: upright, or as it is stored where boxes are annotated.
 
     Raises:
         ValueError, OSError: it cannot be used.
     """
     image.key.encode()  # a name that is no text cannot be part of an id
-    photo = read_photo(image.path)
+    photo = read_image(image.path, upright=not annotated)
     size = photo.shape[1], photo.shape[0]
     if annotated and image.size is not None and image.size != size:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
-from match_rcnn.inference.predictor import read_photo
+from match_rcnn.data.images import read_image
 from match_rcnn.inference.visualization import PALETTE, draw_garments
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
@@ -99,18 +99,22 @@ def _row(rank: int, hit: Hit) -> dict[str, str | int | float | None]:
     }
 
 
-def draw_results(photo: Image, results: Sequence[QueryResult], image_root: Path) -> Image:
+def draw_results(
+    photo: Image, results: Sequence[QueryResult], image_root: Path, *, upright: bool
+) -> Image:
     """A picture: of each garment the photo with it marked, then its results from left to right.
 
     Args:
         image_root: the folder that the items' images are below; one that is not there is drawn as
             an empty cell.
+        upright: whether the items' boxes are on upright photos (detected ones are) or on stored
+            pixels (annotated ones).
     """
-    lines = [line for result in results for line in _lines(photo, result, image_root)]
+    lines = [line for result in results for line in _lines(photo, result, image_root, upright)]
     return np.concatenate(lines or [labelled_cell(photo, ["no garment found"])])
 
 
-def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
+def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -> list[Image]:
     marked = draw_garments(photo, [result.garment])
     query = labelled_cell(
         marked, ["query", result.garment.category.name], PALETTE[result.garment.category.id - 1]
@@ -121,7 +125,9 @@ def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
         caption = [f"{rank}  p {hit.probability:.3f}", kind.name if kind else ""]
         cells.append(
             labelled_cell(
-                _crop(hit.item, image_root), caption, PALETTE[kind.id - 1] if kind else None
+                _crop(hit.item, image_root, upright),
+                caption,
+                PALETTE[kind.id - 1] if kind else None,
             )
         )
     empty = np.full_like(query, BACKGROUND)
@@ -133,10 +139,10 @@ def _lines(photo: Image, result: QueryResult, image_root: Path) -> list[Image]:
     return lines
 
 
-def _crop(item: GalleryItem, image_root: Path) -> Image | None:
+def _crop(item: GalleryItem, image_root: Path, upright: bool) -> Image | None:
     """The item's part of its photo; None where that cannot be read."""
     try:
-        image = read_photo(image_root / item.image) if item.image else None
+        image = read_image(image_root / item.image, upright=upright) if item.image else None
     except (ValueError, OSError):
         return None
     if image is None or item.box is None:

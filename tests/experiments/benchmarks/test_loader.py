@@ -29,4 +29,4 @@ def test_a_small_run(result):
 def test_what_eight_gpus_need(result):
     rate = result.rows[-1]["images/s a core"]
     assert f"need {16 / 0.5 / rate:.1f} cores" in result.notes[-1]
-    assert loader.mapper_module.read_stored_image is loader.read_stored_image  # put back
+    assert loader.mapper_module.read_image is loader.read_image  # put back

@@ -63,7 +63,7 @@ def test_the_table(gallery):
 
 def test_the_picture_has_a_line_a_garment_and_a_cell_a_result(gallery, tmp_path):
     results = search_photo(gallery, fake_model, PHOTO, top=12)[:1]
-    picture = draw_results(PHOTO, results, tmp_path)
+    picture = draw_results(PHOTO, results, tmp_path, upright=True)
     assert picture.shape == (2 * CELL_HEIGHT, 11 * CELL_WIDTH, 3)  # 10 of 12 in the first line
     red = (picture == (0, 0, 255)).all(-1)
     cells = red.reshape(2, CELL_HEIGHT, 11, CELL_WIDTH).sum((1, 3)) > 1000
@@ -73,10 +73,12 @@ def test_the_picture_has_a_line_a_garment_and_a_cell_a_result(gallery, tmp_path)
 def test_an_image_that_is_gone_leaves_an_empty_cell(gallery, tmp_path):
     (tmp_path / "3.png").unlink()
     (tmp_path / "2.png").write_text("broken")
-    picture = draw_results(PHOTO, search_photo(gallery, fake_model, PHOTO, top=3)[:1], tmp_path)
+    picture = draw_results(
+        PHOTO, search_photo(gallery, fake_model, PHOTO, top=3)[:1], tmp_path, upright=True
+    )
     red = (picture == (0, 0, 255)).all(-1).reshape(CELL_HEIGHT, 11, CELL_WIDTH).sum((0, 2))
     assert (red > 1000).tolist() == [False, False, False, True] + [False] * 7
 
 
 def test_a_photo_without_garment_gives_a_picture(tmp_path):
-    assert draw_results(PHOTO, [], tmp_path).shape == (CELL_HEIGHT, CELL_WIDTH, 3)
+    assert draw_results(PHOTO, [], tmp_path, upright=True).shape == (CELL_HEIGHT, CELL_WIDTH, 3)

@@ -1,12 +1,99 @@
-import pytest
-from PIL import Image
+import io
 
-from match_rcnn.data import image_size
-from match_rcnn.data.image_size import (
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from match_rcnn.data import images
+from match_rcnn.data.images import (
+    DECODERS,
     TruncatedImageError,
     UnreadableImageError,
+    read_image,
     read_image_size,
 )
+
+
+def photo(height, width, mode="RGB", seed=0):
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (2 + height // 9, 2 + width // 9, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height)).convert(mode)
+
+
+def read_both(path):
+    return [read_image(path, upright=False, decoder=decoder) for decoder in DECODERS]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 9), (97, 130)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("quality", [40, 90, 100])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])  # 4:4:4, 4:2:2, 4:2:0
+def test_decoders_give_the_same_pixels(tmp_path, size, mode, quality, progressive, subsampling):
+    options = {"quality": quality, "progressive": progressive}
+    if mode == "RGB":
+        options["subsampling"] = subsampling
+    photo(*size, mode, seed=quality).save(tmp_path / "a.jpg", **options)
+    first, second = read_both(tmp_path / "a.jpg")
+    assert first.shape == (*size, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("RGBA", "png"), ("P", "png")])
+def test_other_files_are_pils(tmp_path, mode, suffix):
+    path = tmp_path / f"a.{suffix}"
+    photo(20, 30).convert(mode).save(path)
+    first, second = read_both(path)
+    assert np.array_equal(first, second)
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 mean nothing
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_stored_and_upright_pixels(tmp_path, decoder, orientation, suffix):
+    path = tmp_path / f"a.{suffix}"
+    photo(20, 30).save(path, exif=turned(orientation))
+    stored = read_image(path, upright=False, decoder=decoder)
+    upright = read_image(path, upright=True, decoder=decoder)
+    with Image.open(path) as image:
+        assert np.array_equal(stored[:, :, ::-1], np.asarray(image.convert("RGB")))
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(upright[:, :, ::-1], expected)
+    assert upright.flags.c_contiguous
+
+
+def test_damaged_exif_data_say_nothing(tmp_path):
+    photo(20, 30).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\0broken")
+    assert read_image(tmp_path / "a.jpg", upright=True).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_file_that_was_cut_off_is_refused(tmp_path, decoder):
+    buffer = io.BytesIO()
+    photo(97, 130).save(buffer, "JPEG", quality=90)
+    whole = buffer.getvalue()
+    path = tmp_path / "a.jpg"
+    for length in (0, 3, 200, len(whole) // 2, len(whole) - 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UnreadableImageError, match=r"a\.jpg"):
+            read_image(path, upright=False, decoder=decoder)
+
+
+def test_an_unknown_decoder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'opencv' or 'pil', got 'turbo'"):
+        read_image(tmp_path / "a.jpg", upright=False, decoder="turbo")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "none.jpg", upright=False)
 
 
 @pytest.fixture
@@ -45,7 +132,7 @@ class TestJpegHeader:
         path = written(encode_image((37, 91), **options))
         with Image.open(path) as image:
             assert image.size == (37, 91)
-        monkeypatch.setattr(image_size, "_size_by_pillow", None)  # calling it would fail
+        monkeypatch.setattr(images, "_size_by_pillow", None)  # calling it would fail
         assert read_image_size(path) == (37, 91)
 
     @pytest.mark.parametrize("at", [4096 - 12 - k for k in range(-2, 14)])
