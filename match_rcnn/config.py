@@ -108,6 +108,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.PRECISION = ""
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
+    # Detections per image, the best ones, that take part in retrieval.
+    cfg.TEST.RETRIEVAL_DETECTIONS_PER_IMAGE = 20
     # Detections with a lower score take part in retrieval neither as queries nor as gallery.
     cfg.TEST.RETRIEVAL_MIN_SCORE = 0.0
     # So many images of each data set, the same each time, are drawn beside their annotations when

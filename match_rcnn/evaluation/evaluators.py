@@ -1,74 +1,82 @@
-"""The evaluators that a config and its model ask for."""
+"""Which evaluators there are, and those that apply to a config, a data set and a model.
 
+An evaluator is a class in a file of its own that registers itself::
+
+    @EVALUATOR_REGISTRY.register()
+    class MyEvaluator(DatasetEvaluator):
+        @classmethod
+        def from_config(cls, cfg, dataset_name, model):
+            return cls(...) if cfg.MODEL.MY_STREAM_ON else None
+
+        @classmethod
+        def tables(cls, cfg, labels):
+            return ["mine"] if cfg.MODEL.MY_STREAM_ON and "my_label" in labels else []
+
+Files inside this package are found; a file elsewhere has to be imported.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 
-from match_rcnn.d2 import CfgNode, DatasetEvaluator, DatasetEvaluators, Instances
-from match_rcnn.evaluation.coco.evaluator import DeepFashion2Evaluator
-from match_rcnn.evaluation.pictures import PredictionPictures
-from match_rcnn.evaluation.retrieval.evaluator import RetrievalEvaluator
-from match_rcnn.retrieval.scoring import MatchScorer
+import match_rcnn.evaluation
+from match_rcnn.d2 import CfgNode, DatasetEvaluator, DatasetEvaluators, Registry
+
+#: Evaluators by name, in the order in which their files were imported.
+EVALUATOR_REGISTRY: Any = Registry("EVALUATOR")
+
+
+class Evaluator(Protocol):
+    """What a registered class has beside the host's ``DatasetEvaluator``."""
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None
+    ) -> DatasetEvaluator | None:
+        """None where it does not apply. Args: model: that is evaluated, if there is one yet."""
+
+    @classmethod
+    def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
+        """The names under which it will give numbers for a data set with these labels, of
+        ``boxes``, ``masks``, ``landmarks``, ``pairs`` and whatever else its items carry."""
 
 
 def build_evaluator(
     cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None = None
 ) -> DatasetEvaluator:
-    """Box AP, mask and landmark AP where the config has the streams, and retrieval where it has the
-    match network; pictures if it asks for them. Files go to
-    ``OUTPUT_DIR/inference/<dataset_name>``.
+    """All registered evaluators that apply.
 
     Args:
-        model: whose match network scores pairs; None: no retrieval.
+        model: None: without what asks the model, such as retrieval.
+
+    Raises:
+        ValueError: none applies.
     """
-    folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
-    parts: list[DatasetEvaluator] = [DeepFashion2Evaluator.from_cfg(cfg, dataset_name)]
-    if model is not None and cfg.MODEL.MATCH_ON:
-        embedder = BoxEmbedder(model)
-        retrieval = RetrievalEvaluator(
-            dataset_name,
-            embedder.scorer,
-            output_dir=folder,
-            max_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
-            min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
-            embed_boxes=embedder,
-        )
-        parts.append(retrieval)
-    if cfg.TEST.VISUALIZE_IMAGES:
-        parts.append(PredictionPictures(cfg.TEST.VISUALIZE_IMAGES, folder / "pictures"))
+    built = [kind.from_config(cfg, dataset_name, model) for kind in registered()]
+    parts = [part for part in built if part is not None]
+    if not parts:
+        known = ", ".join(kind.__name__ for kind in registered())
+        raise ValueError(f"{dataset_name}: none of the evaluators applies; there are {known}")
     return DatasetEvaluators(parts) if len(parts) > 1 else parts[0]
 
 
-class BoxEmbedder:
-    """A model's match network on given boxes, as :class:`RetrievalEvaluator` asks for it.
+def tables(cfg: CfgNode, labels: Collection[str]) -> list[str]:
+    """What a run with this config will be scored by, on a data set with these labels."""
+    return [name for kind in registered() for name in kind.tables(cfg, labels)]
 
-    Args:
-        model: the host's ``GeneralizedRCNN`` with ``MatchRCNNROIHeads``, or that in a
-            ``DistributedDataParallel``.
-    """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.model: Any = getattr(model, "module", model)
+def registered() -> Iterator[Any]:
+    """The evaluators' classes."""
+    package = match_rcnn.evaluation
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+    yield from (cast(Any, kind) for _, kind in EVALUATOR_REGISTRY)
 
-    def scorer(self) -> MatchScorer:
-        """The pair score with the present weights."""
-        weight, bias = self.model.roi_heads.match_head.score_weights()
-        return MatchScorer(weight.detach().float().cpu(), float(bias))
 
-    @torch.no_grad()
-    def __call__(self, batch: list[dict[str, Any]], boxes: list[Instances]) -> list[Instances]:
-        """
-        Args:
-            batch: inputs as the model takes them.
-            boxes: for each, ``Instances`` of the network's image size with ``pred_boxes`` and
-                ``pred_classes``.
-
-        Returns:
-            The instances with ``embedding``, on the model's device.
-        """
-        given = [image.to(self.model.device) for image in boxes]
-        found: list[Instances] = self.model.inference(
-            batch, detected_instances=given, do_postprocess=False
-        )
-        return found
+def inference_folder(cfg: CfgNode, dataset_name: str) -> Path:
+    """Where an evaluator's files go."""
+    return Path(cfg.OUTPUT_DIR) / "inference" / dataset_name

@@ -4,6 +4,7 @@ Shapes: ``H x W`` pixels of a photo, ``h x w`` of a picture.
 """
 
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import cv2
 import numpy as np
 import torch
 
-from match_rcnn.d2 import DatasetEvaluator, comm, get_event_storage
+from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper
+from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.inference.visualization import GarmentVisualizer
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -39,6 +41,7 @@ class _Taken(NamedTuple):
     found: list[Garment]
 
 
+@EVALUATOR_REGISTRY.register()
 class PredictionPictures(DatasetEvaluator):
     """Draws some images of a data set: the same at every evaluation, whoever evaluates them.
 
@@ -66,6 +69,18 @@ class PredictionPictures(DatasetEvaluator):
         self.score_threshold = score_threshold
         self.max_detections = max_detections
         self._taken: list[_Taken] = []
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, dataset_name: str, model: Any = None
+    ) -> "PredictionPictures | None":
+        """Where the config asks for pictures."""
+        count = cfg.TEST.VISUALIZE_IMAGES
+        return cls(count, inference_folder(cfg, dataset_name) / "pictures") if count else None
+
+    @classmethod
+    def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
+        return []
 
     def reset(self) -> None:
         self._taken = []

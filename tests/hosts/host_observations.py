@@ -282,7 +282,7 @@ def evaluation(dtype):
             cfg, inputs.DATASET, mapper=GarmentMapper(cfg, is_train=False)
         )
         model = _Detector(DatasetCatalog.get(inputs.DATASET))
-        evaluator = DeepFashion2Evaluator.from_cfg(cfg, inputs.DATASET)
+        evaluator = DeepFashion2Evaluator.from_config(cfg, inputs.DATASET)
         with contextlib.redirect_stdout(io.StringIO()):
             results = inference_on_dataset(model, loader, evaluator)
         files = sorted(Path(folder).glob(f"inference/{inputs.DATASET}/*_results.json"))

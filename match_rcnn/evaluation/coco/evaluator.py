@@ -7,7 +7,7 @@ rows of a model's output.
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from match_rcnn.evaluation.coco.predictions import (
     write_predictions,
 )
 from match_rcnn.evaluation.coco.scoring import TASKS, Scores
-from match_rcnn.evaluation.coco.subsets import View, score_views, truths
+from match_rcnn.evaluation.coco.subsets import VIEWS, View, score_views, truths
+from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.utils.arrays import Float32Array, IntArray
 from match_rcnn.utils.files import write_json
 
@@ -37,6 +38,7 @@ DATA_FILE_NAME = "data.json"
 _FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
 
+@EVALUATOR_REGISTRY.register()
 class DeepFashion2Evaluator(DatasetEvaluator):
     """Scores a model's ``Instances`` as the official evaluator scores result files.
 
@@ -89,17 +91,28 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         self._ground_truth: GroundTruth | None = None
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode, dataset_name: str) -> "DeepFashion2Evaluator":
-        """Box AP, and mask and landmark AP where the config has the streams; files go to
-        ``OUTPUT_DIR/inference/<dataset_name>``."""
-        streams = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    def from_config(
+        cls, cfg: CfgNode, dataset_name: str, model: Any = None
+    ) -> "DeepFashion2Evaluator":
+        """Box AP, and mask and landmark AP where the config has the streams."""
         return cls(
             dataset_name,
-            [task for task, on in streams.items() if on],
-            output_dir=Path(cfg.OUTPUT_DIR) / "inference" / dataset_name,
+            cls._streams(cfg),
+            output_dir=inference_folder(cfg, dataset_name),
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
             max_landmark_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
         )
+
+    @classmethod
+    def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
+        needed = {"bbox": "boxes", "segm": "masks", "keypoints": "landmarks"}
+        scored = [task for task in cls._streams(cfg) if needed[task] in labels]
+        return [view for task in scored for view in VIEWS[task]]
+
+    @staticmethod
+    def _streams(cfg: CfgNode) -> list[str]:
+        streams = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+        return [task for task, on in streams.items() if on]
 
     def reset(self) -> None:
         self._predictions = []

@@ -50,8 +50,6 @@ BOXES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}
 BINS = (12, 6, 6)
 #: What is cut off on each side of a box, of its width and height.
 MARGIN = 0.2
-#: The k of the table.
-_SHOWN = (1, 5, 10, 20)
 _RANGES = [0, 180, 0, 256, 0, 256]  # of OpenCV's HSV in 8 bits
 
 
@@ -236,7 +234,8 @@ def _detected_by(run: Path, dataset: str) -> Embedded:
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["TEST"]
     return detected_items(
         run / "inference" / dataset / DETECTION_FILES["bbox"],
-        config["LANDMARK_DETECTIONS_PER_IMAGE"],
+        # Runs of before this key was there used the landmarks'.
+        config.get("RETRIEVAL_DETECTIONS_PER_IMAGE", config["LANDMARK_DETECTIONS_PER_IMAGE"]),
         config["RETRIEVAL_MIN_SCORE"],
     )
 
@@ -261,8 +260,8 @@ def comparison_table(
     rows: Sequence[Mapping[str, Any]], tops: Sequence[int] = (1, 5, 10, 20)
 ) -> str:
     """Top-k accuracy in percent, a row a ranking and kind of boxes."""
-    columns = ["boxes", "ranked by", *(f"top{k}" for k in _SHOWN), "queries", "missed"]
+    columns = ["boxes", "ranked by", *(f"top{k}" for k in tops), "queries", "missed"]
     cells = [[row[column] for column in columns] for row in rows]
     heads = [column.replace("top", "top-") for column in columns]
-    formats = ["", "", *[".1f"] * len(_SHOWN), "d", "d"]
+    formats = ["", "", *[".1f"] * len(tops), "d", "d"]
     return tabulate(cells, headers=heads, floatfmt=formats)

@@ -5,7 +5,7 @@ Shapes: ``R`` detections of an image, ``N`` of a data set, ``d`` the embedding's
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from match_rcnn.d2 import Boxes, DatasetEvaluator, Instances, MetadataCatalog, comm
+from match_rcnn.d2 import Boxes, CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.evaluation.coco.evaluator import category_ids
 from match_rcnn.evaluation.coco.predictions import BOX_DIGITS, rounded
+from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.evaluation.retrieval.files import (
     FILE_NAMES,
     RetrievalTruth,
@@ -46,6 +47,41 @@ logger = logging.getLogger(__name__)
 EmbedBoxes = Callable[[list[dict[str, Any]], list[Instances]], list[Instances]]
 
 
+class BoxEmbedder:
+    """A model's match network on given boxes, as :class:`RetrievalEvaluator` asks for it.
+
+    Args:
+        model: the host's ``GeneralizedRCNN`` with ``MatchRCNNROIHeads``, or that in a
+            ``DistributedDataParallel``.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model: Any = getattr(model, "module", model)
+
+    def scorer(self) -> MatchScorer:
+        """The pair score with the present weights."""
+        weight, bias = self.model.roi_heads.match_head.score_weights()
+        return MatchScorer(weight.detach().float().cpu(), float(bias))
+
+    @torch.no_grad()
+    def __call__(self, batch: list[dict[str, Any]], boxes: list[Instances]) -> list[Instances]:
+        """
+        Args:
+            batch: inputs as the model takes them.
+            boxes: for each, ``Instances`` of the network's image size with ``pred_boxes`` and
+                ``pred_classes``.
+
+        Returns:
+            The instances with ``embedding``, on the model's device.
+        """
+        given = [image.to(self.model.device) for image in boxes]
+        found: list[Instances] = self.model.inference(
+            batch, detected_instances=given, do_postprocess=False
+        )
+        return found
+
+
+@EVALUATOR_REGISTRY.register()
 class RetrievalEvaluator(DatasetEvaluator):
     """Scores a model's embeddings by the official protocol.
 
@@ -105,6 +141,27 @@ class RetrievalEvaluator(DatasetEvaluator):
         self._truth: RetrievalTruth | None = None
         self._truth_is_read = False
         self.reset()
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None
+    ) -> "RetrievalEvaluator | None":
+        """Where there is a model with the match network, which scores pairs."""
+        if model is None or not cfg.MODEL.MATCH_ON:
+            return None
+        embedder = BoxEmbedder(model)
+        return cls(
+            dataset_name,
+            embedder.scorer,
+            output_dir=inference_folder(cfg, dataset_name),
+            max_detections=cfg.TEST.RETRIEVAL_DETECTIONS_PER_IMAGE,
+            min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
+            embed_boxes=embedder,
+        )
+
+    @classmethod
+    def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
+        return list(FILE_NAMES) if cfg.MODEL.MATCH_ON and "pairs" in labels else []
 
     def reset(self) -> None:
         self._detected: list[Embedded] = []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
+from match_rcnn.evaluation.retrieval import baselines
 from match_rcnn.evaluation.retrieval.baselines import (
     annotated_items,
     chance_accuracy,
@@ -116,6 +117,29 @@ def test_colour_finds_colours_and_chance_is_known(world):
     assert chance["top1"] == pytest.approx(25)
     assert chance["top5"] == pytest.approx(100)
     assert "colour histogram" in comparison_table(rows)
+
+
+def test_the_table_has_the_places_that_are_asked_for(world):
+    rows = compare(world[0])
+    assert comparison_table(rows, tops=(1, 15)).split("\n")[0].split()[3:5] == ["top-1", "top-15"]
+    assert "top-20" in comparison_table(rows)
+
+
+@pytest.mark.parametrize(
+    ("keys", "limit"),
+    [
+        ("LANDMARK_DETECTIONS_PER_IMAGE: 1, RETRIEVAL_DETECTIONS_PER_IMAGE: 3", 3),
+        ("LANDMARK_DETECTIONS_PER_IMAGE: 2", 2),  # a run of before the key was there
+    ],
+)
+def test_as_many_detections_take_part_as_in_the_run(world, keys, limit, monkeypatch):
+    name, folder = world
+    run = write_run(folder, name)
+    (run / "config.yaml").write_text(f"TEST: {{{keys}, RETRIEVAL_MIN_SCORE: 0.1}}")
+    asked = []
+    monkeypatch.setattr(baselines, "detected_items", lambda path, limit, score: asked.append(limit))
+    baselines._detected_by(run, name)
+    assert asked == [limit]
 
 
 def write_run(folder, name):
