@@ -21,7 +21,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pycocotools.mask as mask_util
 from tqdm import tqdm
 
@@ -35,10 +34,9 @@ from match_rcnn.data.problems import (
     ProblemReport,
     Reason,
 )
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
+from match_rcnn.utils.arrays import Array, FloatArray, Image
 from match_rcnn.utils.files import read_json, write_json
-
-Mask = npt.NDArray[np.uint8]
 
 LABELS = Path(__file__).with_name("ccp_labels.json")
 SPLIT = Path(__file__).with_name("ccp_split.json")
@@ -98,13 +96,13 @@ def _read_labels(file: Path) -> dict[str, dict[str, int | str]]:
     photos = photos.get("photos") if isinstance(photos, dict) else None
     if not isinstance(photos, dict):
         raise ValueError(f'expected {{"photos": {{name: {{label: category}}}}}} in {file}')
-    known = {UNKNOWN, NONE, *(c.id for c in CATEGORIES)}
+    known = {UNKNOWN, NONE, *(c.id for c in DEEPFASHION2.categories)}
     for name, labels in photos.items():
         for label, meaning in labels.items():
             if meaning not in known:
                 raise ValueError(
-                    f"expected a category from 1 to {len(CATEGORIES)}, {UNKNOWN!r} or {NONE!r} "
-                    f"for {label!r} of photo {name} in {file}, got {meaning!r}"
+                    f"expected a category from 1 to {DEEPFASHION2.num_categories}, {UNKNOWN!r} or "
+                    f"{NONE!r} for {label!r} of photo {name} in {file}, got {meaning!r}"
                 )
     return photos
 
@@ -139,7 +137,7 @@ def convert_ccp(
     root = Path(root)
     photos = photos_of(split, labels)
     numbers = _label_numbers(root)
-    report = CcpReport(categories={c.name: 0 for c in CATEGORIES})
+    report = CcpReport(categories={c.name: 0 for c in DEEPFASHION2.categories})
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, meanings in tqdm(photos.items(), unit="photo", desc=split, disable=not progress):
@@ -199,7 +197,7 @@ def _label_numbers(root: Path) -> dict[str, int]:
     return {str(name.item() if name.size == 1 else name[0]): i for i, name in enumerate(names)}
 
 
-def _read_photo(root: Path, name: str) -> tuple[dict[str, Any], Mask]:
+def _read_photo(root: Path, name: str) -> tuple[dict[str, Any], Image]:
     """A photo's record and its map. AnnotationError where they cannot be used."""
     photo = root / "photos" / f"{name}.jpg"
     file = root / "annotations" / "pixel-level" / f"{name}.mat"
@@ -225,8 +223,8 @@ def _read_photo(root: Path, name: str) -> tuple[dict[str, Any], Mask]:
 
 
 def _mask(
-    pixels: Mask, numbers: dict[str, int], label: str, name: str, report: CcpReport
-) -> Mask | None:
+    pixels: Image, numbers: dict[str, int], label: str, name: str, report: CcpReport
+) -> Image | None:
     """(H, W) the label's pixels without specks, or None, and then it is reported."""
     if label not in numbers:
         detail = "expected a label of label_list.mat"
@@ -240,7 +238,7 @@ def _mask(
     return None
 
 
-def _without_specks(mask: Mask) -> Mask:
+def _without_specks(mask: Image) -> Image:
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count <= 2:
         return mask
@@ -251,24 +249,24 @@ def _without_specks(mask: Mask) -> Mask:
 
 
 def _annotations(
-    mask: Mask, meaning: int | str, image_id: int, label: str, report: CcpReport
+    mask: Image, meaning: int | str, image_id: int, label: str, report: CcpReport
 ) -> Iterator[dict[str, Any]]:
     """The entries of an item, or of an ignore region; ``area`` is the box's, as DeepFashion2's."""
     x, y, w, h = (int(value) for value in cv2.boundingRect(mask))
     common = {"image_id": image_id, "bbox": [x, y, w, h], "area": w * h, "item": label}
     if meaning != UNKNOWN:
         report.items += 1
-        report.categories[CATEGORIES[int(meaning) - 1].name] += 1
+        report.categories[DEEPFASHION2.category(meaning).name] += 1
         yield {**common, "category_id": meaning, "iscrowd": 0, "segmentation": outlines(mask)}
         return
     report.ignored += 1
     rle = mask_util.encode(np.asfortranarray(mask))
     segmentation = {"size": rle["size"], "counts": rle["counts"].decode()}
-    for category in CATEGORIES:
+    for category in DEEPFASHION2.categories:
         yield {**common, "category_id": category.id, "iscrowd": 1, "segmentation": segmentation}
 
 
-def outlines(mask: Mask) -> list[list[float]]:
+def outlines(mask: Image) -> list[list[float]]:
     """Polygons [x, y, x, y, ...] of a mask (H, W), one for each of its parts, in pixels of the
     photo. A hole is reached by a cut from the outline, there and back, so that filling the polygon
     leaves it out."""
@@ -286,22 +284,20 @@ def outlines(mask: Mask) -> list[list[float]]:
     return polygons
 
 
-def _children(tree: npt.NDArray[np.int32], part: int) -> Iterator[int]:
+def _children(tree: Array, part: int) -> Iterator[int]:
     child = int(tree[part, 2])
     while child >= 0:
         yield child
         child = int(tree[child, 0])
 
 
-def _simplify(contour: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _simplify(contour: Array) -> FloatArray:
     simple = cv2.approxPolyDP(contour, _TOLERANCE * _SCALE, True)
     # A strip of one pixel would become a line.
     return (simple if len(simple) >= 3 else contour)[:, 0].astype(np.float64)
 
 
-def _cut(
-    outline: npt.NDArray[np.float64], hole: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _cut(outline: FloatArray, hole: FloatArray) -> FloatArray:
     """``outline`` with a way to the nearest point of ``hole``, round it, and back."""
     distances = ((outline[:, None] - hole[None]) ** 2).sum(-1)
     i, j = np.unravel_index(distances.argmin(), distances.shape)

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+
 Strings = npt.NDArray[np.str_]
 
 #: The types of attributes, by their number in ``list_attr_cloth.txt`` from 1.
@@ -67,7 +69,7 @@ class Rows:
                 )
             yield number, [parts[0].strip(), *parts[1:]]
 
-    def integers(self, last: int) -> tuple[Strings, npt.NDArray[np.int64]]:
+    def integers(self, last: int) -> tuple[Strings, IntArray]:
         """The first column (N,), and ``last`` columns of integers (N, last).
 
         Raises:
@@ -138,13 +140,13 @@ class Partition:
     items: Strings
     split: Strings
 
-    def of(self, split: str) -> npt.NDArray[np.bool_]:
+    def of(self, split: str) -> BoolArray:
         """(N,) which images are of a split.
 
         Raises:
             ValueError: there is none of them.
         """
-        chosen: npt.NDArray[np.bool_] = self.split == split
+        chosen: BoolArray = self.split == split
         if not chosen.any():
             known = ", ".join(sorted(set(self.split.tolist())))
             raise ValueError(f"no image of the split {split!r}; the partition has {known}")
@@ -208,7 +210,7 @@ class Names:
     """
 
     names: list[str]
-    types: npt.NDArray[np.int64]
+    types: IntArray
     file: Path
 
     def __len__(self) -> int:
@@ -226,7 +228,7 @@ def read_names(root: Path, name: str) -> Names:
     return Names(names.tolist(), types[:, 0], file)
 
 
-def read_categories(root: Path) -> tuple[Strings, npt.NDArray[np.int64]]:
+def read_categories(root: Path) -> tuple[Strings, IntArray]:
     """(N,) images and their categories, from 1, of ``list_category_img.txt``.
 
     Raises:
@@ -238,7 +240,7 @@ def read_categories(root: Path) -> tuple[Strings, npt.NDArray[np.int64]]:
     return images, labels[:, 0]
 
 
-def read_boxes(root: Path, name: str = "list_bbox.txt") -> tuple[Strings, npt.NDArray[np.float64]]:
+def read_boxes(root: Path, name: str = "list_bbox.txt") -> tuple[Strings, FloatArray]:
     """(N,) images and their boxes (N, 4), x1, y1, x2, y2; columns between are passed over.
 
     Raises:
@@ -257,9 +259,7 @@ def read_boxes(root: Path, name: str = "list_bbox.txt") -> tuple[Strings, npt.ND
     return images, boxes
 
 
-def read_landmarks(
-    root: Path, name: str = "list_landmarks.txt"
-) -> tuple[Strings, npt.NDArray[np.float64]]:
+def read_landmarks(root: Path, name: str = "list_landmarks.txt") -> tuple[Strings, FloatArray]:
     """(N,) images and their landmarks (N, 8, 3) in the eight slots: x, y, visibility.
 
     A row is the image, the type of the clothes, in some releases a variation, and visibility, x, y
@@ -286,7 +286,7 @@ def read_landmarks(
     return names, landmarks
 
 
-def _slots_of_row(values: Sequence[str]) -> tuple[list[int], npt.NDArray[np.float64]]:
+def _slots_of_row(values: Sequence[str]) -> tuple[list[int], FloatArray]:
     """The slots, and x, y, visibility for each (n, 3)."""
     kind = int(values[0]) if values else 0
     if kind not in SLOTS_OF_TYPE:
@@ -374,7 +374,7 @@ def _check_unique(images: Strings, file: Path) -> None:
         )
 
 
-def rows_of(images: Strings, wanted: Strings, file: str) -> npt.NDArray[np.int64]:
+def rows_of(images: Strings, wanted: Strings, file: str) -> IntArray:
     """(len(wanted),) where each wanted name stands in ``images``.
 
     Raises:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.sources.deepfashion import (
@@ -33,12 +32,13 @@ from match_rcnn.evaluation.recognition.retrieval import (
     ranks,
     score_ranks,
 )
+from match_rcnn.utils.arrays import Array
 
 CATEGORY_TOPS = (1, 3, 5)
 ATTRIBUTE_TOPS = (3, 5)
 DISTANCES = (0.05, 0.1, 0.2)
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Array]
 
 
 def read_npz(file: str | Path, wanted: tuple[str, ...]) -> Arrays:
@@ -120,9 +120,7 @@ def evaluate_recognition(root: str | Path, split: str, predictions: str | Path) 
     return result
 
 
-def _category(
-    root: Path, wanted: Strings, scores: npt.NDArray[Any], file: str | Path
-) -> dict[str, float]:
+def _category(root: Path, wanted: Strings, scores: Array, file: str | Path) -> dict[str, float]:
     names = read_names(root, "list_category_cloth.txt")
     _expect_shape("category_scores", scores, (len(names),), f"{names.file} names", file)
     images, labels = read_categories(root)
@@ -135,7 +133,7 @@ def _category(
 
 
 def _attributes(
-    root: Path, wanted: Strings, scores: npt.NDArray[Any], file: str | Path
+    root: Path, wanted: Strings, scores: Array, file: str | Path
 ) -> dict[str, dict[str, float | None]]:
     names = read_names(root, "list_attr_cloth.txt")
     _expect_shape("attribute_scores", scores, (len(names),), f"{names.file} names", file)
@@ -147,9 +145,7 @@ def _attributes(
     }
 
 
-def _landmarks(
-    root: Path, wanted: Strings, predicted: npt.NDArray[Any], file: str | Path
-) -> dict[str, Any]:
+def _landmarks(root: Path, wanted: Strings, predicted: Array, file: str | Path) -> dict[str, Any]:
     _expect_shape("landmarks", predicted, (len(SLOTS), 2), "the eight slots are", file)
     images, landmarks = read_landmarks(root)
     truth = landmarks[rows_of(images, wanted, "list_landmarks.txt")]
@@ -165,7 +161,7 @@ def _landmarks(
 
 
 def _expect_shape(
-    name: str, values: npt.NDArray[Any], row: tuple[int, ...], why: str, file: str | Path
+    name: str, values: Array, row: tuple[int, ...], why: str, file: str | Path
 ) -> None:
     if values.shape[1:] != row:
         raise ValueError(

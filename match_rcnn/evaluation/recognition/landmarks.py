@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from match_rcnn.data.sources.deepfashion import SLOTS, VISIBLE
-
-FloatArray = npt.NDArray[np.float64]
+from match_rcnn.utils.arrays import FloatArray
 
 
 def landmark_errors(predicted: FloatArray, truth: FloatArray, boxes: FloatArray) -> FloatArray:

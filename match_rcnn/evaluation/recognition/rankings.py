@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
+from match_rcnn.utils.arrays import BoolArray, IntArray
+
 _ROWS = 4096
 
 
@@ -58,7 +59,7 @@ def recall_counts(scores: npt.NDArray[np.floating], positive: BoolArray, k: int)
 def attribute_recall(
     scores: npt.NDArray[np.floating],
     labels: npt.NDArray[np.int8],
-    types: npt.NDArray[np.int64],
+    types: IntArray,
     type_names: Sequence[str],
     ks: Sequence[int],
 ) -> dict[str, dict[int, float | None]]:

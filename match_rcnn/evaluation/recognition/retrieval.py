@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from match_rcnn.data.sources.deepfashion import Pairs, Partition
+from match_rcnn.utils.arrays import IntArray
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.floating]
 
 TOPS = (1, 5, 10, 20, 30, 40, 50)
 _BLOCK_BYTES = 1 << 27
@@ -103,7 +103,7 @@ def _items_by_image(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, Non
     return images
 
 
-def ranks(queries: FloatArray, gallery: FloatArray, query: IntArray, right: IntArray) -> IntArray:
+def ranks(queries: Vectors, gallery: Vectors, query: IntArray, right: IntArray) -> IntArray:
     """(R,) the rank, from 0, of gallery image ``right`` in the order of ``query``.
 
     Args:
@@ -134,9 +134,7 @@ def ranks(queries: FloatArray, gallery: FloatArray, query: IntArray, right: IntA
     return found
 
 
-def _rank(
-    near: FloatArray, error: float, query: FloatArray, gallery: FloatArray, right: int
-) -> int:
+def _rank(near: Vectors, error: float, query: Vectors, gallery: Vectors, right: int) -> int:
     """How many gallery images come before ``right``.
 
     Args:
