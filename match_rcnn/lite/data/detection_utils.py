@@ -27,7 +27,6 @@ from . import transforms as T
 from .image_io import (
     SizeMismatchError,
     check_image_size,
-    convert_image_to_rgb,
     convert_PIL_to_numpy,
     read_image,
 )
@@ -38,8 +37,6 @@ __all__ = [
     "build_augmentation",
     "check_image_size",
     "convert_PIL_to_numpy",
-    "convert_image_to_rgb",
-    "filter_empty_instances",
     "read_image",
     "transform_instance_annotations",
     "transform_keypoint_annotations",
@@ -226,22 +223,6 @@ def _bitmap(segmentation: Any, image_size: ImageSize) -> NDArray[np.bool_]:
             f"the image's size {tuple(image_size)}, got {found}"
         )
     return np.asarray(segmentation, dtype=np.bool_)
-
-
-def filter_empty_instances(
-    instances: Instances, by_box: bool = True, by_mask: bool = True, box_threshold: float = 1e-5
-) -> Instances:
-    """Leave out instances whose box or mask is empty.
-
-    Args:
-        box_threshold: a box needs both edges longer than this, pixels.
-    """
-    keep = torch.ones(len(instances), dtype=torch.bool)
-    if by_box:
-        keep &= instances.gt_boxes.nonempty(threshold=box_threshold)
-    if by_mask and instances.has("gt_masks"):
-        keep &= instances.gt_masks.nonempty()
-    return instances[keep]
 
 
 # --- from the config ------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,19 +73,6 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> NDArray[Any]
         return np.asarray(Image.merge("RGB", (blue, green, red)))
     pixels = np.asarray(image.convert(format))
     return pixels[:, :, None] if format == "L" else pixels
-
-
-def convert_image_to_rgb(image: NDArray[Any] | torch.Tensor, format: str) -> NDArray[Any]:
-    """An (H, W, C) image in ``format`` as (H, W, 3) RGB in 0..255.
-
-    uint8, but for BGR, which keeps its dtype.
-    """
-    pixels = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
-    if format == "BGR":
-        return pixels[:, :, ::-1].copy()
-    height, width = pixels.shape[:2]
-    stored = pixels.astype(np.uint8).tobytes()
-    return np.asarray(Image.frombytes(format, (width, height), stored).convert("RGB"))
 
 
 def check_image_size(dataset_dict: dict[str, Any], image: NDArray[Any]) -> None:

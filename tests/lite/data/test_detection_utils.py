@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from match_rcnn.lite.config import get_cfg
 from match_rcnn.lite.data import detection_utils as utils
 from match_rcnn.lite.data import transforms as T
-from match_rcnn.lite.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
+from match_rcnn.lite.structures import BitMasks, BoxMode, PolygonMasks
 
 HEIGHT, WIDTH = 40, 60
 
@@ -187,37 +187,6 @@ class TestAnnotationsToInstances:
                 utils.annotations_to_instances(
                     [annotation(segmentation=segmentation)], (HEIGHT, WIDTH), mask_format
                 )
-
-
-class TestFilterEmptyInstances:
-    def instances(self) -> Instances:
-        instances = Instances((HEIGHT, WIDTH))
-        instances.gt_boxes = Boxes([[0, 0, 5, 5], [3, 3, 3, 9], [0, 0, 1e-6, 8], [1, 1, 4, 4]])
-        triangle = np.array([0.0, 0, 5, 0, 5, 5])
-        instances.gt_masks = PolygonMasks([[triangle], [triangle], [triangle], []])
-        return instances
-
-    @pytest.mark.parametrize(
-        ("options", "kept"),
-        [
-            ({}, [True, False, False, False]),
-            ({"by_mask": False}, [True, False, False, True]),
-            ({"by_box": False}, [True, True, True, False]),
-            ({"box_threshold": 4}, [True, False, False, False]),
-            ({"box_threshold": -1, "by_mask": False}, [True] * 4),
-        ],
-    )
-    def test_what_stays(self, options: dict[str, Any], kept: list[bool]) -> None:
-        instances = self.instances()
-        instances.number = torch.arange(4)
-        filtered = utils.filter_empty_instances(instances, **options)
-        assert filtered.number.tolist() == [i for i in range(4) if kept[i]]
-
-    def test_without_masks_and_without_instances(self) -> None:
-        instances = self.instances()
-        instances.remove("gt_masks")
-        assert len(utils.filter_empty_instances(instances)) == 2
-        assert len(utils.filter_empty_instances(instances[:0])) == 0
 
 
 class TestBuildAugmentation:

@@ -2,13 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from match_rcnn.lite.data.detection_utils import (
     SizeMismatchError,
     check_image_size,
-    convert_image_to_rgb,
     read_image,
 )
 
@@ -77,19 +75,6 @@ class TestReadImage:
         path.write_bytes(path.read_bytes()[:2000])
         with pytest.raises(ValueError, match=rf"cannot read image .*cut\.{kind}: "):
             read_image(path, "BGR")
-
-
-class TestConvertImageToRgb:
-    @pytest.mark.parametrize("image_format", ["RGB", "BGR", "HSV"])
-    def test_undoes_reading(self, gradient: tuple[str, np.ndarray], image_format: str) -> None:
-        path, rgb = gradient
-        back = convert_image_to_rgb(read_image(path, image_format), image_format)
-        assert back.shape == rgb.shape
-        np.testing.assert_allclose(back, rgb, atol=6 if image_format == "HSV" else 0.01)
-
-    def test_grey_and_tensor(self) -> None:
-        grey = torch.full((2, 3, 1), 7, dtype=torch.uint8)
-        np.testing.assert_array_equal(convert_image_to_rgb(grey, "L"), np.full((2, 3, 3), 7))
 
 
 class TestCheckImageSize:
