@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format venv clean
+.PHONY: demo test test-lowest lint format venv clean
 
 venv: $(STAMP)
 
@@ -20,6 +20,13 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
 
+# Once more with the oldest versions that setup.py allows; LOWEST_PYTHON: one they are built for.
+LOWEST_PYTHON ?= python3.11
+test-lowest:
+	$(LOWEST_PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/lowest.txt --editable .
+	$(VENV)-lowest/bin/python -m pytest -n 2 --dist worksteal
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,4 +37,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) output build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-lowest output build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -7,13 +7,13 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 INSTALL_REQUIRES = [
-    "torch>=2.1",
-    "torchvision>=0.16",
+    "torch>=2.4",
+    "torchvision>=0.19",
     "numpy>=1.24",
     "pycocotools>=2.0.6",
     # opencv-python without its GUI half: the same `cv2`, and it imports on servers without libGL.
     "opencv-python-headless>=4.8",
-    "Pillow>=10.0",
+    "Pillow>=10.1",
     "fvcore>=0.1.5.post20221221",
     "iopath>=0.1.9",
     "tqdm>=4.60",
@@ -22,6 +22,8 @@ INSTALL_REQUIRES = [
     "orjson>=3.9",
     "PyYAML>=6.0",
     "tensorboard>=2.12",
+    "Jinja2>=3.1",
+    "MarkupSafe>=2.1",
 ]
 
 INDEX_REQUIRES = [
@@ -69,6 +71,7 @@ setup(
     package_data={
         "match_rcnn": ["py.typed"],
         "match_rcnn.data": ["*.json"],
+        "match_rcnn.reporting": ["templates/*"],
         "match_rcnn.data.sources": ["*.json"],
         "match_rcnn.data.synthetic": ["*.json"],
     },

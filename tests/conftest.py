@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -6,11 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 
+from match_rcnn.d2 import setup_logger
+
 # Two cores run two pytest workers: one thread each, and sums come out in one order.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before():
+    """Setting up a logger would keep its messages from the tests that come after."""
+    before = [
+        (logger, list(logger.handlers), logger.propagate, logger.level)
+        for logger in map(logging.getLogger, ("fvcore", "match_rcnn", "match_rcnn.lite"))
+    ]
+    yield
+    for logger, handlers, propagate, level in before:
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+        logger.setLevel(level)
+    if hasattr(setup_logger, "cache_clear"):  # or what was set up once would not be again
+        setup_logger.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,11 @@ def cfg(request):
 
 
 def test_it_builds(cfg):
-    """On the meta device: whole networks without their memory."""
+    """On the meta device, then empty: whole networks without their memory."""
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         model = MatchRCNNTrainer.build_model(cfg)
+    model.to_empty(device="cpu")  # fused optimizers want a device that computes
     optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
     MatchRCNNTrainer.build_lr_scheduler(cfg, optimizer)
     streams = {"mask_head": "MASK_ON", "keypoint_head": "KEYPOINT_ON", "match_head": "MATCH_ON"}

@@ -17,8 +17,8 @@ from match_rcnn.evaluation.retrieval.baselines import colour_embeddings
 from match_rcnn.evaluation.retrieval.search import Embedded
 from match_rcnn.inference.drawing import draw_sources, ground_truth_source, prediction_source
 from match_rcnn.inference.predictor import MatchRCNNPredictor
-from match_rcnn.reporting.pictures import photo
-from match_rcnn.reporting.retrieval_figure import _cut
+from match_rcnn.reporting.charts.photos import photo
+from match_rcnn.reporting.charts.queries import _cut
 from match_rcnn.retrieval.gallery.catalogue import CatalogueImage
 from match_rcnn.retrieval.gallery.indexing import _read
 from match_rcnn.retrieval.gallery.items import GalleryItem, Hit

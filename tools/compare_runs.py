@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Lay the losses of several trainings over each other: a picture (PNG) and a table (Markdown).
+"""Lay the losses of several trainings over each other: a page (HTML) and a table (Markdown).
 
     tools/compare_runs.py output/one output/two --labels "1 process" "2 processes" \\
-        --output curves.png
+        --output curves.html
 
 A run is the OUTPUT_DIR of tools/train_net.py; its metrics.json is read, while it trains, too.
 SOLVER.LOG_PERIOD 1 writes every iteration there.
@@ -12,10 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
-
-from match_rcnn.reporting.curves import comparison_table, draw_curves, read_curves
-from match_rcnn.utils.files import atomic_write
+from match_rcnn.reporting.loss_report import comparison_table, loss_page, read_curves
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="OUTPUT_DIRs")
-    parser.add_argument("--output", type=Path, required=True, metavar="PNG")
+    parser.add_argument("--output", type=Path, required=True, metavar="HTML")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="default: the folders' names")
     parser.add_argument("--window", type=int, default=1, metavar="N", help="iterations of a mean")
     args = parser.parse_args()
@@ -43,9 +40,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     runs = dict(zip(args.labels, read, strict=True))
-    with atomic_write(args.output) as file:
-        file.write(cv2.imencode(".png", draw_curves(runs, args.window))[1].tobytes())
-    print(comparison_table(runs))
+    page = loss_page(runs, args.window).write(args.output.with_suffix(""))
+    print(f"{comparison_table(runs).to_markdown()}\nreport: {page}")
     return 0
 
 

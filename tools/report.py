@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.reporting.report import write_reports
-from match_rcnn.reporting.runs import Where
+from match_rcnn.reporting.numbers.runs import Where
+from match_rcnn.reporting.run_report import write_reports
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from match_rcnn.data.datasets import register_deepfashion2
-from match_rcnn.reporting.retrieval_figure import draw_retrieval
+from match_rcnn.reporting.charts.queries import draw_retrieval
 from match_rcnn.utils.files import atomic_write
 
 

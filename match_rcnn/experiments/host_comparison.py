@@ -235,7 +235,7 @@ def _array(value: Any) -> Array:
 def save(file: str | Path, observation: Observation) -> None:
     """Write ``file``, whole or not at all (numpy's .npz)."""
     with atomic_write(file) as stream:
-        np.savez(stream, allow_pickle=False, **observation)
+        np.savez(stream, **observation)  # type: ignore[arg-type]  # its own keywords
 
 
 def load(file: str | Path) -> Observation:

@@ -7,22 +7,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.evaluation.coco.subsets import LEVELS
-from match_rcnn.reporting import charts
-from match_rcnn.reporting.charts import Series
-from match_rcnn.reporting.dataset import (
+from match_rcnn.reporting.charts import plots
+from match_rcnn.reporting.charts.landmarks import landmark_drawings
+from match_rcnn.reporting.charts.plots import Series
+from match_rcnn.reporting.numbers.dataset import (
     COCO_SIZES,
     Statistics,
     is_generated,
     problem_counts,
     read_statistics,
 )
-from match_rcnn.reporting.drawings import landmark_drawings
-from match_rcnn.reporting.page import Section, figure, grid, write_markdown, write_page
-from match_rcnn.reporting.tables import MISSING, Table
+from match_rcnn.reporting.pages import Figure, Group, Page, Section, Table
+from match_rcnn.reporting.tables import MISSING
 from match_rcnn.utils.arrays import FloatArray
 
 _SOURCE_NAMES = {"user": "consumers", "shop": "shops"}
@@ -48,10 +49,8 @@ def write_dataset_report(files: Sequence[Path], output: Path) -> tuple[Path, lis
     intro = "From " + ", ".join(file.name for file in files) + "."
     if is_generated(*files):
         intro += " The images are drawn by a program."
-    write_page(output / "dataset.html", heading, f"<p>{intro}</p>", sections)
-    write_markdown(output / "dataset.md", heading, intro, sections)
     tables = [table for section in sections for table in (*section.tables, *section.numbers)]
-    return output / "dataset.html", tables
+    return Page(heading, sections, intro).write(output / "dataset"), tables
 
 
 def build(splits: Sequence[Statistics]) -> list[Section]:
@@ -100,9 +99,9 @@ def _categories(splits: Sequence[Statistics]) -> Section:
         unknown = split.by_category(~np.isin(split.sources, SOURCES)).astype(np.float64)
         if unknown.any():
             bars.append(Series("source unknown", unknown))
-        chart = charts.legend([one.name for one in bars], "bars")
-        chart += charts.bar_chart(_NAMES, bars, "items")
-        figures.append(figure(chart, split.name))
+        chart = plots.legend([one.name for one in bars], "bars")
+        chart += plots.bar_chart(_NAMES, bars, "items")
+        figures.append(Figure(chart, caption=split.name))
         columns.append(
             [*(one.values for one in bars[:2]), np.sum([b.values for b in bars], axis=0)]
         )
@@ -115,7 +114,7 @@ def _categories(splits: Sequence[Statistics]) -> Section:
             cells += [f"{user[i]:,.0f}", f"{shop[i]:,.0f}", f"{every[i]:,.0f}"]
             cells.append(_share(every[i], every.sum()))
         table.add(name, *cells)
-    return Section("Categories", "", [], grid(figures, "two"), [table])
+    return Section("Categories", "", [], [Group(figures, "grid two")], [table])
 
 
 def _variations(splits: Sequence[Statistics]) -> Section:
@@ -133,11 +132,12 @@ def _variations(splits: Sequence[Statistics]) -> Section:
             if name != "unknown" or any(cell not in ("0", "0.0%", MISSING) for cell in cells):
                 head = attribute.replace("_", "-") if level == 1 else ""
                 table.add(head, name.replace("_", " "), *cells)
-    figures = [figure(_variation_chart(split), split.name) for split in splits]
-    return Section("Variations", "Shares of the items.", [], grid(figures, "two"), [table])
+    figures = [Figure(_variation_chart(split), caption=split.name) for split in splits]
+    lead = "Shares of the items."
+    return Section("Variations", lead, [], [Group(figures, "grid two")], [table])
 
 
-def _variation_chart(split: Statistics) -> str:
+def _variation_chart(split: Statistics) -> Markup:
     names, shares = [], []
     for attribute in ATTRIBUTES:
         levels = split.levels[attribute]
@@ -146,14 +146,14 @@ def _variation_chart(split: Statistics) -> str:
             names.append(f"{attribute.replace('_', '-')}: {name.replace('_', ' ')}")
             shares.append(round(100 * float((levels == level).sum()) / known, 1))
     bars = [Series("share", np.array(shares))]
-    return charts.bar_chart(names, bars, "percent of the items")
+    return plots.bar_chart(names, bars, "percent of the items")
 
 
 def _landmarks(splits: Sequence[Statistics]) -> Section:
     headers = [name for _ in splits for name in ("visible", "occluded", "not labelled")]
-    groups = [(split.name, 3) for split in splits]
-    table = Table("Landmarks by visibility", ["", *headers], groups=groups)
-    html = ""
+    spans = [(split.name, 3) for split in splits]
+    table = Table("Landmarks by visibility", ["", *headers], groups=spans)
+    groups = []
     for category in CATEGORIES:
         cells = []
         for split in splits:
@@ -163,9 +163,10 @@ def _landmarks(splits: Sequence[Statistics]) -> Section:
     for split in splits:
         shares = {i: _visible(counts) for i, counts in split.visibility.items()}
         totals = {i: counts.sum(1) for i, counts in split.visibility.items()}
-        html += f"<h3>{split.name}: share of visible ones</h3>"
-        html += landmark_drawings(shares, totals, 1.0, open_ended=False)
-    return Section("Landmark visibility", "", [], html, [table])
+        title = f"{split.name}: share of visible ones"
+        drawn = landmark_drawings(title, CATEGORIES, shares, totals, 1.0, open_ended=False)
+        groups.append(drawn)
+    return Section("Landmark visibility", "", [], groups, [table])
 
 
 def _visible(counts: np.ndarray) -> FloatArray:  # type: ignore[type-arg]
@@ -183,7 +184,7 @@ def _boxes(splits: Sequence[Statistics]) -> Section:
         counts, _ = np.histogram(split.box_shares(), edges)
         bars = [Series("items", counts.astype(np.float64))]
         words = f"{split.name}: square root of the box's share of the image"
-        figures.append(figure(charts.bar_chart(names, bars, "items"), words))
+        figures.append(Figure(plots.bar_chart(names, bars, "items"), caption=words))
     table = Table("Box sizes", ["", *(split.name for split in splits)])
     rows: dict[str, Callable[[Statistics], str]] = {
         "median width, pixels": lambda s: _median(s.sizes[:, 0]),
@@ -194,7 +195,7 @@ def _boxes(splits: Sequence[Statistics]) -> Section:
     }
     for name, make in rows.items():
         table.add(name, *(make(split) for split in splits))
-    return Section("Box sizes", "", [table], grid(figures))
+    return Section("Box sizes", "", [table], [Group(figures)])
 
 
 def _median(values: FloatArray) -> str:

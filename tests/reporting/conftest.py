@@ -156,7 +156,7 @@ def flawed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def runs(data, perfect, flawed):
-    from match_rcnn.reporting.runs import Where, read_runs
+    from match_rcnn.reporting.numbers.runs import Where, read_runs
 
     where = Where(data / "gt.json", data / "image", "measured on a test")
     return read_runs([perfect, flawed], where)

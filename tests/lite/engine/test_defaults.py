@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 from types import SimpleNamespace
 
@@ -21,7 +20,6 @@ from match_rcnn.lite.engine import (
 from match_rcnn.lite.engine.setup import default_writers
 from match_rcnn.lite.evaluation import DatasetEvaluator
 from match_rcnn.lite.modeling import META_ARCH_REGISTRY
-from match_rcnn.lite.utils.logger import setup_logger
 
 
 class LiteEngineTestLine(nn.Module):
@@ -54,19 +52,6 @@ class Mean(DatasetEvaluator):
 @pytest.fixture(autouse=True, scope="module")
 def registered():
     META_ARCH_REGISTRY.register(LiteEngineTestLine)
-
-
-@pytest.fixture(autouse=True)
-def _loggers_as_before():
-    """Setting up a logger would keep its messages from the tests that come after."""
-    loggers = [logging.getLogger(name) for name in ("fvcore", "match_rcnn.lite")]
-    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, handlers, propagate, level in before:
-        logger.handlers[:] = handlers
-        logger.propagate = propagate
-        logger.setLevel(level)
-    setup_logger.cache_clear()
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def slow_match(overlap, thresholds, labels, low_quality):
     hnp.arrays(
         np.float32,
         st.tuples(st.integers(1, 4), st.integers(1, 6)),
-        elements=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 0.9]),
+        elements=st.sampled_from(np.float32([0, 0.1, 0.3, 0.5, 0.7, 0.9]).tolist()),
     ),
     st.booleans(),
 )

@@ -1,28 +1,82 @@
-"""The sections of a report of one run or of several beside each other."""
+"""From runs to report files, of one run or of several beside each other; the work of
+``tools/report.py``."""
 
+import logging
+import re
 from collections.abc import Callable, Sequence
-from html import escape
+from pathlib import Path
 
 import numpy as np
 
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.reporting import analysis, charts, pictures, tables
-from match_rcnn.reporting.analysis import ImageQuality
-from match_rcnn.reporting.charts import Series
-from match_rcnn.reporting.drawings import landmark_drawings, strongest
-from match_rcnn.reporting.page import Section, figure, grid, picture
-from match_rcnn.reporting.runs import Run
-from match_rcnn.reporting.tables import Table, caption, share
+from match_rcnn.reporting import tables
+from match_rcnn.reporting.charts import photos, plots
+from match_rcnn.reporting.charts.landmarks import landmark_drawings, strongest
+from match_rcnn.reporting.charts.plots import Series
+from match_rcnn.reporting.numbers import analysis
+from match_rcnn.reporting.numbers.analysis import ImageQuality
+from match_rcnn.reporting.numbers.runs import Run, Where, read_runs
+from match_rcnn.reporting.pages import Facts, Figure, Group, Page, Section, Table
+from match_rcnn.reporting.tables import caption, share
 from match_rcnn.utils.arrays import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
 
 _SHOWN_RETRIEVED = 5
 
 
-def build(runs: Sequence[Run], photos: int) -> list[Section]:
+def write_reports(
+    folders: Sequence[Path],
+    output: Path,
+    where: Where = Where(),  # noqa: B008
+    dataset: str | None = None,
+    shown: int = 6,
+) -> list[Path]:
+    """Write ``NAME.html`` and ``NAME.md`` for each run into ``output``, and ``index.html`` and
+    ``index.md`` with all of them side by side if there are several.
+
+    Args:
+        folders: the runs' OUTPUT_DIRs.
+        shown: how many photos of the best, of the worst, and of the queries.
+
+    Returns:
+        The HTML pages; the one to open comes first.
+
+    Raises:
+        FileNotFoundError, ValueError: what is wrong with which file.
+    """
+    runs = read_runs(folders, where, dataset)
+    pages = [_page(run.name, [run], shown).write(output / file_name(run.name)) for run in runs]
+    if len(runs) > 1:
+        heading = "Runs side by side: " + ", ".join(run.name for run in runs)
+        pages.insert(0, _page(heading, runs, shown).write(output / "index"))
+    for page in pages:
+        logger.info("%s and .md written", page)
+    return pages
+
+
+def file_name(name: str) -> str:
+    """A run's name without what file systems and addresses do not like."""
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "run"
+    return f"{clean}_run" if clean == "index" else clean
+
+
+def _page(heading: str, runs: Sequence[Run], shown: int) -> Page:
+    sections = build(runs, shown)
+    if not sections:
+        sections = [Section("Nothing to show", "There are neither result files nor metrics.")]
+    several = len(runs) > 1
+    facts = [
+        Facts(run.name, run.facts, f"{file_name(run.name)}.html" if several else "") for run in runs
+    ]
+    return Page(heading, sections, facts=facts)
+
+
+def build(runs: Sequence[Run], shown: int) -> list[Section]:
     """Those sections for which some run has what it takes.
 
     Args:
-        photos: how many of the best, of the worst, and of the queries are shown.
+        shown: how many photos of the best, of the worst, and of the queries.
     """
     makers: list[Callable[[], Section | None]] = [
         lambda: _at_a_glance(runs),
@@ -33,8 +87,8 @@ def build(runs: Sequence[Run], photos: int) -> list[Section]:
         lambda: _landmarks(runs),
         lambda: _confusion(runs),
         lambda: _calibration(runs),
-        lambda: _images(runs, photos),
-        lambda: _queries(runs, photos),
+        lambda: _images(runs, shown),
+        lambda: _queries(runs, shown),
     ]
     sections = (make() for make in makers)
     return [section for section in sections if section is not None]
@@ -87,11 +141,10 @@ def _categories(runs: Sequence[Run]) -> Section | None:
             for view in views
             if f"{view}/AP" in run.metrics
         ]
-        chart = charts.legend([one.name for one in dots], "dots") + charts.dot_chart(
-            names, dots, "AP"
-        )
-        figures.append(figure(chart, caption(run, runs)))
-    return Section("By category", "", [tables.by_category(runs)], grid(figures))
+        chart = plots.legend([one.name for one in dots], "dots")
+        chart += plots.dot_chart(names, dots, "AP")
+        figures.append(Figure(chart, caption=caption(run, runs)))
+    return Section("By category", "", [tables.by_category(runs)], [Group(figures)])
 
 
 def _aps(run: Run, view: str, names: Sequence[str]) -> FloatArray:
@@ -105,15 +158,16 @@ def _curves(runs: Sequence[Run]) -> Section | None:
         for run in (r for r in runs if view in r.views):
             recall, precision = analysis.precision_recall(run.views[view].whole)
             lines = [Series(name, values) for name, values in precision.items()]
-            chart = charts.legend([one.name for one in lines], "lines")
-            chart += charts.line_chart(recall, lines, "recall", "precision")
-            figures.append(figure(chart, f"{tables.VIEW_NAMES[view]}: {caption(run, runs)}"))
+            chart = plots.legend([one.name for one in lines], "lines")
+            chart += plots.line_chart(recall, lines, "recall", "precision")
+            words = f"{tables.VIEW_NAMES[view]}: {caption(run, runs)}"
+            figures.append(Figure(chart, caption=words))
             at = [share(float(precision["at .50"][round(100 * r)])) for r in _RECALLS]
             rows.add(f"{tables.VIEW_NAMES[view]}, at .50", caption(run, runs), *at)
     if not figures:
         return None
     lead = "Mean over the categories of what COCO integrates to AP."
-    return Section("Precision and recall", lead, [], grid(figures, "two"), [rows])
+    return Section("Precision and recall", lead, [], [Group(figures, "grid two")], [rows])
 
 
 _RECALLS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -128,12 +182,12 @@ def _landmarks(runs: Sequence[Run]) -> Section | None:
     if not measured:
         return None
     highest = strongest(v for found in measured.values() for v in found.errors.values())
-    html, columns = "", {}
+    groups, columns = [], {}
     for run in (r for r in runs if r.name in measured):
         found = measured[run.name]
         words = f"{caption(run, runs)}; {found.measured:,} of {found.items:,} labelled items"
-        html += f"<h3>{escape(words)}</h3>"
-        html += landmark_drawings(found.errors, found.counts, highest)
+        drawn = landmark_drawings(words, CATEGORIES, found.errors, found.counts, highest)
+        groups.append(drawn)
         means = [found.errors[c.id] for c in CATEGORIES]
         columns[caption(run, runs)] = [_percent(m[np.isfinite(m)]) for m in means]
     lead = (
@@ -143,7 +197,7 @@ def _landmarks(runs: Sequence[Run]) -> Section | None:
     )
     names = [c.name for c in CATEGORIES]
     table = tables.side_by_side("Mean error by category", "", columns, names)
-    return Section("Landmark errors", lead, [], html, [table])
+    return Section("Landmark errors", lead, [], groups, [table])
 
 
 def _percent(values: FloatArray) -> str:
@@ -159,11 +213,11 @@ def _confusion(runs: Sequence[Run]) -> Section | None:
         counts = analysis.confusion(run.truth, run.found["bbox"], best)
         names = [_own_name(name) for name in run.truth.category_names]
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        chart = charts.heat_map(
+        chart = plots.heat_map(
             [*names, "no item"], [*names, "not found"], shares, counts, "Confusion of categories"
         )
         words = f"{caption(run, runs)}; detections with a score of at least {best:.2f}"
-        figures.append(figure(f"<div class='scroll'>{chart}</div>", words))
+        figures.append(Figure(chart, caption=words, kind="scroll"))
         _add_confusions(top, counts, names, run.name if len(runs) > 1 else "")
     if not figures:
         return None
@@ -172,7 +226,7 @@ def _confusion(runs: Sequence[Run]) -> Section | None:
         "least .5, whatever its category). The score from which detections count is the one with "
         "the best F1. The darker, the larger the share of the row."
     )
-    return Section("Confusion between categories", lead, [top], grid(figures, "wide"))
+    return Section("Confusion between categories", lead, [top], [Group(figures, "grid wide")])
 
 
 def _own_name(name: str) -> str:
@@ -196,9 +250,9 @@ def _calibration(runs: Sequence[Run]) -> Section | None:
         assert run.truth is not None
         judged = analysis.rightness(run.truth, run.found["bbox"])
         found = analysis.calibration(run.found["bbox"], judged)
-        chart = charts.calibration_chart(found.scores, found.shares, found.counts.tolist())
+        chart = plots.calibration_chart(found.scores, found.shares, found.counts.tolist())
         words = f"{caption(run, runs)}; mean gap {found.error:.3f}"
-        figures.append(figure(chart, words))
+        figures.append(Figure(chart, caption=words))
         bins = zip(found.scores, found.shares, found.counts, strict=True)
         columns[caption(run, runs)] = [_bin(*one) for one in bins]
     if not figures:
@@ -209,7 +263,7 @@ def _calibration(runs: Sequence[Run]) -> Section | None:
     )
     names = [f"{b / 10:.1f} to {(b + 1) / 10:.1f}" for b in range(10)]
     table = tables.side_by_side("Right, by score", "score", columns, names)
-    return Section("Calibration of scores", lead, [], grid(figures), [table])
+    return Section("Calibration of scores", lead, [], [Group(figures)], [table])
 
 
 def _bin(score: float, right: float, count: int) -> str:
@@ -224,14 +278,13 @@ def _images(runs: Sequence[Run], number: int) -> Section | None:
     assert first.truth is not None
     best = {run.name: _best_score(run) for run in shown}
     judged = {run.name: _image_quality(run, best[run.name]) for run in shown}
-    html = ""
+    layout = "photos pairs" if len(shown) == 1 else "photos"
+    groups = []
     for words, chosen in zip(("Best", "Worst"), judged[first.name].extremes(number), strict=True):
         rows = [_photo_row(shown, index, judged, best) for index in chosen]
-        rows = [row for row in rows if row]
-        if rows:
-            kind = "photos pairs" if len(shown) == 1 else "photos"
-            html += f"<h3>{words}</h3><div class='{kind}'>{''.join(rows)}</div>"
-    if not html:
+        groups.append(Group(layout=layout, title=words, rows=[row for row in rows if row]))
+    groups = [group for group in groups if group.rows]
+    if not groups:
         return None
     lead = (
         f"By panoptic quality of boxes ({first.name}): the IoU of right detections, summed, over "
@@ -239,7 +292,7 @@ def _images(runs: Sequence[Run], number: int) -> Section | None:
         "the best F1 on; landmarks of detections whose category the photo does not show are "
         "left out."
     )
-    return Section("Best and worst photos", lead, [], html)
+    return Section("Best and worst photos", lead, [], groups)
 
 
 def _on_one_truth(runs: Sequence[Run]) -> list[Run]:
@@ -259,64 +312,73 @@ def _image_quality(run: Run, threshold: float) -> ImageQuality:
 
 def _photo_row(
     runs: Sequence[Run], index: int, judged: dict[str, ImageQuality], best: dict[str, float]
-) -> str:
+) -> list[Figure]:
     truth = runs[0].truth
     assert truth is not None
     image_id = int(truth.image_ids[index])
-    image = pictures.photo(runs[0].image_root, image_id)
+    image = photos.photo(runs[0].image_root, image_id)
     if image is None:
-        return ""
-    address = pictures.drawn_truth(truth, index, image)
-    figures = [figure(picture(address, "annotated garments"), f"annotated: {image_id:06d}")]
+        return []
+    address = photos.drawn_truth(truth, index, image)
+    row = [_picture(address, "annotated garments", f"annotated: {image_id:06d}")]
     for run in runs:
-        address = pictures.drawn_found(run, index, image, best[run.name])
+        address = photos.drawn_found(run, index, image, best[run.name])
         words = f"{run.name}: quality {judged[run.name].quality[index]:.2f}"
-        figures.append(figure(picture(address, "predicted garments"), words))
-    return f"<div>{''.join(figures)}</div>"
+        row.append(_picture(address, "predicted garments", words))
+    return row
+
+
+def _picture(address: str, words: str, caption: str, kind: str = "") -> Figure:
+    return Figure(address=address, words=words, caption=caption, kind=kind)
 
 
 def _queries(runs: Sequence[Run], number: int) -> Section | None:
-    html = ""
+    groups: list[Group] = []
     for task, boxes in tables.RETRIEVAL_NAMES.items():
         shown = _on_one_truth([run for run in runs if task in run.retrieval])
         examples = shown[0].retrieval[task].examples(2 * (number // 2)) if shown else []
         # The first run's choice for all of them, so that they can be compared.
-        rows = [_query_row(run, task, query, runs) for query in examples for run in shown]
-        if any(rows):
-            html += f"<h3>{escape(f'boxes: {boxes}')}</h3>{''.join(rows)}"
-    if not html:
+        made = [_query_row(run, task, query, runs) for query in examples for run in shown]
+        rows = [row for row in made if row is not None]
+        if rows:
+            groups += [Group(title=f"boxes: {boxes}"), *rows]
+    if not groups:
         return None
     lead = (
         "A consumer's item and the first five that were retrieved for it from the shops' photos; "
         "right ones are framed and marked. First queries with a right one, then queries without."
     )
-    return Section("Retrieved items", lead, [], html)
+    return Section("Retrieved items", lead, [], groups)
 
 
-def _query_row(run: Run, task: str, query: int, runs: Sequence[Run]) -> str:
+def _query_row(run: Run, task: str, query: int, runs: Sequence[Run]) -> Group | None:
     part = run.retrieval[task]
     detection, item = int(part.standing[query]), int(part.scores.items[query])
-    image = pictures.photo(run.image_root, int(part.truth.queries.image_ids[item]))
+    image = photos.photo(run.image_root, int(part.truth.queries.image_ids[item]))
     if image is None:
-        return ""
+        return None
     if detection < 0:
-        return f"<p class='note'>{escape(run.name)}: the item was not detected</p>"
+        return Group(note=f"{run.name}: the item was not detected")
     name = CATEGORIES[int(part.truth.queries.classes[item]) - 1].name
-    address = pictures.cut(image, part.retrieved.boxes[detection])
-    figures = [figure(picture(address, f"query: {name}"), name, "query")]
-    right = part.right(query)
-    for place in range(min(_SHOWN_RETRIEVED, len(right))):
-        image_id = int(part.retrieved.gallery_image_ids[detection, place])
-        image = pictures.photo(run.image_root, image_id)
-        if image is None:
-            continue
-        address = pictures.cut(image, part.retrieved.gallery_boxes[detection, place])
-        mark, class_ = ("✓ right", "right") if right[place] else ("", "wrong")
-        words = f"{place + 1}{' ' * bool(mark)}{mark}"
-        figures.append(figure(picture(address, f"retrieved {words}"), words, class_))
-    partners = part.partners(query)
+    address = photos.cut(image, part.retrieved.boxes[detection])
+    figures = [_picture(address, f"query: {name}", name, "query"), *_retrieved(run, task, query)]
     place = int(part.scores.places[query])
     where = f"first right one at {place + 1}" if place >= 0 else "no right one among 20"
     words = f"{run.name}: " if len(runs) > 1 else ""
-    words += f"{partners} right in the gallery, {where}"
-    return f"<p class='note'>{escape(words)}</p><div class='retrieved'>{''.join(figures)}</div>"
+    words += f"{part.partners(query)} right in the gallery, {where}"
+    return Group(figures, "retrieved", note=words)
+
+
+def _retrieved(run: Run, task: str, query: int) -> list[Figure]:
+    part, figures = run.retrieval[task], []
+    detection, right = int(part.standing[query]), part.right(query)
+    for place in range(min(_SHOWN_RETRIEVED, len(right))):
+        image_id = int(part.retrieved.gallery_image_ids[detection, place])
+        image = photos.photo(run.image_root, image_id)
+        if image is None:
+            continue
+        address = photos.cut(image, part.retrieved.gallery_boxes[detection, place])
+        mark, kind = (" \N{CHECK MARK} right", "right") if right[place] else ("", "wrong")
+        words = f"{place + 1}{mark}"
+        figures.append(_picture(address, f"retrieved {words}", words, kind))
+    return figures

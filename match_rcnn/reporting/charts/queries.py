@@ -9,7 +9,7 @@ import numpy as np
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.images import read_image
 from match_rcnn.data.taxonomy import CATEGORIES
-from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
+from match_rcnn.reporting.numbers.retrieval import RetrievalPart, read_retrieval
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.utils.arrays import FloatArray, Image
 

@@ -1,23 +1,27 @@
-"""Inline SVG, made of plain strings. Colours are classes that the page's style sheet knows."""
+"""Inline SVG. Colours are classes that the page's style sheet knows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 
-def element(tag: str, content: str = "", **attributes: object) -> str:
+def element(tag: str, *content: str, **attributes: object) -> Markup:
     """One element. Underscores in attribute names become hyphens, one at the end goes away
     (``class_``); numbers get two decimals at most.
 
     Args:
-        content: SVG, already escaped.
+        content: elements, or text, which is escaped.
     """
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
+    written = Markup("").join(
+        Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _text(value))
         for name, value in attributes.items()
         if value is not None
     )
-    return f"<{tag}{written}>{content}</{tag}>" if content else f"<{tag}{written}/>"
+    inside = Markup("").join(content)
+    if not inside:
+        return Markup("<{}{}/>").format(tag, written)
+    return Markup("<{}{}>{}</{}>").format(tag, written, inside, tag)
 
 
 def _text(value: object) -> str:
@@ -30,31 +34,34 @@ def number(value: float) -> str:
     return "0" if written == "-0" else written
 
 
-def text(x: float, y: float, words: str, anchor: str = "start", class_: str | None = None) -> str:
-    return element("text", escape(words), x=x, y=y, text_anchor=anchor, class_=class_)
+def text(
+    x: float, y: float, words: str, anchor: str = "start", class_: str | None = None
+) -> Markup:
+    return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
-def title(words: str) -> str:
+def title(words: str) -> Markup:
     """What a browser shows when the pointer rests on the parent."""
-    return f"<title>{escape(words)}</title>"
+    return element("title", words)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
-def path(points: Sequence[tuple[float, float]], class_: str) -> str:
+def path(points: Sequence[tuple[float, float]], class_: str) -> Markup:
     steps = "L".join(f"{number(x)} {number(y)}" for x, y in points)
-    return element("path", d=f"M{steps}", class_=class_) if points else ""
+    return element("path", d=f"M{steps}", class_=class_) if points else Markup()
 
 
-def rectangle(x: float, y: float, width: float, height: float, class_: str, words: str = "") -> str:
-    return element(
-        "rect", title(words) if words else "", x=x, y=y, width=width, height=height, class_=class_
-    )
+def rectangle(
+    x: float, y: float, width: float, height: float, class_: str, words: str = ""
+) -> Markup:
+    tip = [title(words)] if words else []
+    return element("rect", *tip, x=x, y=y, width=width, height=height, class_=class_)
 
 
-def canvas(width: float, height: float, content: str, label: str) -> str:
+def canvas(width: float, height: float, parts: Sequence[str], label: str) -> Markup:
     """The whole picture; it shrinks with the page and never grows beyond its size.
 
     Args:
@@ -62,7 +69,7 @@ def canvas(width: float, height: float, content: str, label: str) -> str:
     """
     return element(
         "svg",
-        content,
+        *parts,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {number(width)} {number(height)}",
         role="img",
@@ -73,7 +80,7 @@ def canvas(width: float, height: float, content: str, label: str) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels, linear."""
+    """From the numbers ``low`` to ``high`` to the places ``start`` to ``stop``."""
 
     low: float
     high: float

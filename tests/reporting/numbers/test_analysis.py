@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from match_rcnn.data import taxonomy
-from match_rcnn.reporting import analysis
+from match_rcnn.reporting.numbers import analysis
 
 SHORTS, TROUSERS, SKIRT, SHORT_TOP = 6, 7, 8, 0  # indices
 

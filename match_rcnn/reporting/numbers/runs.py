@@ -23,8 +23,8 @@ from match_rcnn.evaluation.coco.predictions import FILE_NAMES
 from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.evaluation.coco.subsets import View, score_views, truths
 from match_rcnn.evaluation.retrieval.files import FILE_NAMES as RETRIEVAL_FILES
-from match_rcnn.reporting.dataset import is_generated
-from match_rcnn.reporting.retrieval_part import RetrievalPart, read_retrieval
+from match_rcnn.reporting.numbers.dataset import is_generated
+from match_rcnn.reporting.numbers.retrieval import RetrievalPart, read_retrieval
 from match_rcnn.utils.files import read_json
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from match_rcnn.data import taxonomy
-from match_rcnn.reporting.dataset import is_generated, problem_counts, read_statistics
 from match_rcnn.reporting.dataset_report import build, write_dataset_report
+from match_rcnn.reporting.numbers.dataset import is_generated, problem_counts, read_statistics
 
 
 def item(number, image, category_id, style=0, **more):
@@ -130,6 +130,15 @@ def test_report(tmp_path, file):
     assert "### Counts" in page.with_suffix(".md").read_text()
     assert "drawn by a program" not in page.read_text()
     assert "<script" not in page.read_text()
+
+
+def test_file_names_stay_text(tmp_path, file):
+    """Names of files go into the heading, the introduction and every chart."""
+    evil = file.with_name("<img src=x onerror=alert(1)>.json")
+    evil.write_bytes(file.read_bytes())
+    page, _ = write_dataset_report([evil, file], tmp_path / "out")
+    assert "<img" not in page.read_text()
+    assert "&lt;img src=x onerror=alert(1)&gt;.json" in page.read_text()
 
 
 def test_an_empty_split(tmp_path):

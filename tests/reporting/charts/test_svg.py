@@ -2,15 +2,13 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from match_rcnn.reporting import svg
+from match_rcnn.reporting.charts import svg
 
 
 def test_element_escapes_and_shortens():
-    made = svg.element(
-        "text", svg.escape("a < b"), x=1.0, y=2.345678, text_anchor="end", class_="c"
-    )
+    made = svg.element("text", "a < b", x=1.0, y=2.345678, text_anchor="end", class_="c")
     assert made == '<text x="1" y="2.35" text-anchor="end" class="c">a &lt; b</text>'
-    assert svg.element("rect", fill=None, title='"&') == '<rect title="&quot;&amp;"/>'
+    assert svg.element("rect", fill=None, title='"&') == '<rect title="&#34;&amp;"/>'
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_scale_and_path():
 
 
 def test_canvas_is_xml():
-    made = svg.canvas(10, 20, svg.text(1, 2, "x & y"), "a <picture>")
+    made = svg.canvas(10, 20, [svg.text(1, 2, "x & y")], "a <picture>")
     root = ElementTree.fromstring(made)
     assert root.attrib["viewBox"] == "0 0 10 20"
     assert root.attrib["aria-label"] == "a <picture>"

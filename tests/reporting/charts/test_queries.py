@@ -5,7 +5,7 @@ import pytest
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.evaluation.retrieval.files import write_retrieved
 from match_rcnn.evaluation.retrieval.protocol import Retrieved
-from match_rcnn.reporting.retrieval_figure import draw_retrieval
+from match_rcnn.reporting.charts.queries import draw_retrieval
 from match_rcnn.retrieval.cells import CELL_HEIGHT, CELL_WIDTH
 
 # Of the tiny data set: image 1 asks for the item of image 3, image 2 for that of image 4.

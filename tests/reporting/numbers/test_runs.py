@@ -3,8 +3,15 @@ import shutil
 
 import pytest
 
-from match_rcnn.reporting.report import file_name, write_reports
-from match_rcnn.reporting.runs import GENERATED, MEASURED, UNKNOWN, Where, newest_metrics, read_runs
+from match_rcnn.reporting.numbers.runs import (
+    GENERATED,
+    MEASURED,
+    UNKNOWN,
+    Where,
+    newest_metrics,
+    read_runs,
+)
+from match_rcnn.reporting.run_report import file_name, write_reports
 
 
 @pytest.fixture

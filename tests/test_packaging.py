@@ -1,0 +1,81 @@
+"""What setup.py states: lower bounds that are tried, and all files that the package needs."""
+
+import ast
+import re
+import runpy
+import sys
+from fnmatch import fnmatch
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import setuptools
+
+ROOT = Path(__file__).parents[1]
+#: They check the code, they do not run it; what a bound of theirs means is in the constraints.
+NOT_RUN = {"ruff", "mypy", "wandb"}
+
+
+@pytest.fixture(scope="module")
+def stated():
+    """The arguments of ``setup``."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", found.update)
+        runpy.run_path(str(ROOT / "setup.py"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def wanted(stated):
+    """Every requirement, extras among them."""
+    return {*stated["install_requires"], *chain.from_iterable(stated["extras_require"].values())}
+
+
+def test_the_lowest_versions_are_those_of_setup(wanted):
+    bounds = dict(name.split(">=") for name in wanted if ">=" in name)
+    lines = (ROOT / "requirements" / "lowest.txt").read_text().splitlines()
+    lowest = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert lowest.keys() == bounds.keys() - NOT_RUN
+    for name, version in lowest.items():
+        assert f"{version}.".startswith(f"{bounds[name]}."), name
+
+
+def test_every_file_beside_the_modules_is_installed(stated):
+    package = ROOT / "match_rcnn"
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if not any(
+            fnmatch(path.relative_to(ROOT / name.replace(".", "/")).as_posix(), pattern)
+            for name, patterns in stated["package_data"].items()
+            for pattern in patterns
+            if path.is_relative_to(ROOT / name.replace(".", "/"))
+        )
+    ]
+    assert missing == []
+
+
+def test_every_module_that_is_imported_is_declared(wanted):
+    """Third-party names in the package's import statements, by the project that installs them."""
+    projects = {
+        "cv2": "opencv-python-headless",
+        "PIL": "Pillow",
+        "yaml": "PyYAML",
+        "faiss": "faiss-cpu",
+        "jinja2": "Jinja2",
+        "markupsafe": "MarkupSafe",
+    }
+    declared = {re.split("[><=]", name)[0] for name in wanted}
+    #: The other host; what is brought by those that are declared, or only tried for.
+    known = {"detectron2", "match_rcnn", "yacs", "triton", "setuptools"}
+    imported = set()
+    for file in (ROOT / "match_rcnn").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).split(".")[0])
+    third = {m for m in imported if m not in sys.stdlib_module_names} - known
+    assert {projects.get(module, module) for module in third} <= declared
