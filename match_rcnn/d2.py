@@ -96,7 +96,6 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.utils.file_io import PathManager
     from match_rcnn.lite.utils.logger import setup_logger
     from match_rcnn.lite.utils.registry import Registry
-    from match_rcnn.lite.utils.visualizer import Visualizer
 else:
     from detectron2 import __version__ as HOST_VERSION
     from detectron2.checkpoint import DetectionCheckpointer
@@ -155,7 +154,6 @@ else:
     from detectron2.utils.file_io import PathManager
     from detectron2.utils.logger import setup_logger
     from detectron2.utils.registry import Registry
-    from detectron2.utils.visualizer import Visualizer
 
 if HOST == "detectron2":
     # A class of upstream's that reads weights as ours does.

@@ -16,7 +16,7 @@ from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
-from match_rcnn.inference.visualization import GarmentVisualizer
+from match_rcnn.inference.visualization import draw_garments
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
 from match_rcnn.utils.files import atomic_write
@@ -140,7 +140,7 @@ def side_by_side(sample: dict[str, Any], found: list[Garment]) -> Image:
 
 
 def _half(photo: Image, scale: float, caption: str, garments: list[Garment]) -> Image:
-    drawn = GarmentVisualizer(photo, scale=scale).draw_garments(garments)
+    drawn = draw_garments(photo, garments, scale=scale)
     strip = np.full((_CAPTION, drawn.shape[1], 3), 255, dtype=np.uint8)
     text = f"{caption}: {len(garments)}"
     cv2.putText(strip, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)

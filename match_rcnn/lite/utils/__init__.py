@@ -1,1 +1,1 @@
-"""Processes, logging, events, registries, files, drawing."""
+"""Processes, logging, events, registries, files."""

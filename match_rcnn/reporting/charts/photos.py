@@ -131,18 +131,4 @@ def _corners(box: FloatArray) -> npt.NDArray[np.float32]:
 
 def _draw(image: Image, garments: list[Garment]) -> Image:
     """Drawn at the size of the page, so that lines and letters are readable."""
-    scale = _SIDE / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    drawn = draw_garments(
-        np.asarray(cv2.resize(image, size, interpolation=method), dtype=np.uint8),
-        [_scaled(garment, scale) for garment in garments],
-    )
-    return np.asarray(drawn, dtype=np.uint8)
-
-
-def _scaled(garment: Garment, scale: float) -> Garment:
-    points = garment.landmarks
-    if points is not None:
-        points = points * np.array([scale, scale, 1], dtype=np.float32)
-    return Garment(garment.category, garment.box * np.float32(scale), garment.score, points)
+    return draw_garments(image, garments, scale=_SIDE / max(image.shape[:2]))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.images import read_image
-from match_rcnn.inference.visualization import PALETTE, draw_garments
+from match_rcnn.inference.visualization import color_of, draw_garments
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery.model import GarmentModel
@@ -117,7 +117,7 @@ def draw_results(
 def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -> list[Image]:
     marked = draw_garments(photo, [result.garment])
     query = labelled_cell(
-        marked, ["query", result.garment.category.name], PALETTE[result.garment.category.id - 1]
+        marked, ["query", result.garment.category.name], color_of(result.garment.category)
     )
     cells = []
     for rank, hit in enumerate(result.hits, 1):
@@ -127,7 +127,7 @@ def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -
             labelled_cell(
                 _crop(hit.item, image_root, upright),
                 caption,
-                PALETTE[kind.id - 1] if kind else None,
+                color_of(kind) if kind else None,
             )
         )
     empty = np.full_like(query, BACKGROUND)

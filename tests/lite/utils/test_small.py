@@ -1,4 +1,4 @@
-"""env, registry, memory, file_io, collect_env, colormap."""
+"""env, registry, memory, file_io, collect_env."""
 
 import random
 from collections import OrderedDict
@@ -9,7 +9,6 @@ import torch
 
 from match_rcnn.lite.utils import memory
 from match_rcnn.lite.utils.collect_env import collect_env_info
-from match_rcnn.lite.utils.colormap import colormap, random_color, random_colors
 from match_rcnn.lite.utils.env import seed_all_rng
 from match_rcnn.lite.utils.file_io import PathManager
 from match_rcnn.lite.utils.memory import retry_if_cuda_oom
@@ -139,26 +138,3 @@ def test_collect_env_info():
     text = collect_env_info()
     assert torch.__version__ in text
     assert np.__version__ in text
-
-
-class TestColors:
-    def test_all_different_and_in_range(self):
-        colors = colormap(rgb=True, maximum=255)
-        assert colors.shape == (80, 3)
-        assert len(np.unique(colors.round(), axis=0)) == 80
-        assert colors.min() >= 0
-        assert colors.max() <= 255
-        # Neighbours are told apart at a glance.
-        assert np.abs(np.diff(colors, axis=0)).sum(axis=1).min() > 60
-
-    def test_order_and_scale(self):
-        rgb = colormap(rgb=True, maximum=1)
-        assert rgb.max() <= 1
-        np.testing.assert_array_equal(colormap(rgb=False, maximum=1), rgb[:, ::-1])
-        with pytest.raises(ValueError, match="1 or 255, got 3"):
-            colormap(maximum=3)
-
-    def test_random(self):
-        assert random_color(rgb=True, maximum=1).shape == (3,)
-        colors = random_colors(10)
-        assert len({tuple(c) for c in colors}) == 10
