@@ -15,7 +15,7 @@ from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.pictures import side_by_side
 from match_rcnn.evaluation.retrieval.baselines import colour_embeddings
 from match_rcnn.evaluation.retrieval.search import Embedded
-from match_rcnn.inference.drawing import draw_sources, ground_truth_source, prediction_source
+from match_rcnn.inference.pictures import draw_sources, ground_truth_source, prediction_source
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.reporting.charts.photos import photo
 from match_rcnn.reporting.charts.queries import _cut

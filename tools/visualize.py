@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.inference.drawing import draw_sources, ground_truth_source, prediction_source
+from match_rcnn.inference.pictures import draw_sources, ground_truth_source, prediction_source
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 
 

@@ -16,7 +16,7 @@ from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
-from match_rcnn.inference.visualization import draw_garments
+from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
 from match_rcnn.utils.files import atomic_write

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
 from match_rcnn.data.taxonomy import category
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, Landmarks
-from match_rcnn.inference.visualization import draw_garments
+from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.reporting.numbers.runs import Run
 from match_rcnn.structures import Garment
 from match_rcnn.utils.arrays import FloatArray, Image

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.data.images import read_image
-from match_rcnn.inference.visualization import color_of, draw_garments
+from match_rcnn.inference.drawing import color_of, draw_garments
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery.model import GarmentModel

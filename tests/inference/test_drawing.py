@@ -5,7 +5,7 @@ import pytest
 
 from match_rcnn.data.synthetic.templates import TEMPLATES
 from match_rcnn.data.taxonomy import CATEGORIES, category
-from match_rcnn.inference.visualization import (
+from match_rcnn.inference.drawing import (
     PALETTE,
     blend_mask,
     color_of,
