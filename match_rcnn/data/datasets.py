@@ -1,36 +1,40 @@
-"""DeepFashion2 as registered data sets of compact dataset dicts.
+"""Data sets by name: registered with the host, as compact dataset dicts.
 
-Shapes used below: ``n`` landmarks of an item's category, ``L = 294`` landmarks of all.
+Shapes used below: ``n`` landmarks of an item's category, ``L`` landmarks of all.
 
 A dataset dict is the host's (``file_name``, ``image_id``, ``height``, ``width``, ``annotations``)
 with ``source`` ("user", "shop" or None) and ``pair_id`` (None where the file lacks it). Each of
 its ``annotations`` has
 
-- ``id``, ``bbox`` [x, y, w, h] (floats), ``bbox_mode``, ``category_id`` 0 to 12, ``iscrowd``;
-- ``segmentation``: list of float64 arrays x, y, x, y, ...;
-- ``keypoints``: float32 (n, 3), x and y in the host's convention (+0.5), v 0, 1 or 2;
-- ``num_keypoints``, ``style``, and ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (None
-  where the file lacks them).
+- ``id``, ``bbox`` [x, y, w, h] (floats), ``bbox_mode``, ``category_id`` (from 0, the category's
+  place in the taxonomy), ``iscrowd``;
+
+and, but for ignore regions (``iscrowd`` 1), those of the following that the item is labelled with
+
+- ``segmentation``: list of float64 arrays x, y, x, y, ..., or COCO's run lengths;
+- ``keypoints``: float32 (n, 3), x and y in the host's convention (+0.5), v 0, 1 or 2, and
+  ``num_keypoints``;
+- ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (None where the file lacks them).
 """
 
 import logging
 import os
-from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import yaml
 
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
-from match_rcnn.data.coco import annotation_record
 from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.data.images import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
-from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, parse_annotation
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_LANDMARKS, Category, category
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.data.sources import DataSet, source_named
+from match_rcnn.data.sources.coco import CocoSource
+from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, Item, parse_annotation
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,98 @@ ANNOTATED_SPLITS = ("train", "validation")
 TEST_SPLIT = "test"
 
 
+def register_data_sets(names: Iterable[str], files: Sequence[str | Path] = ()) -> None:
+    """Register DeepFashion2's splits, and those of ``names`` that a data sets file describes.
+
+    Args:
+        files: data sets files (yaml); behind them come those in :func:`datasets_folder`.
+
+    Raises:
+        FileNotFoundError: a data sets file is not there, or one that it names and that says what
+            the categories are.
+        ValueError: a data sets file cannot be used, or a name is nowhere; the message says which.
+    """
+    register_deepfashion2()
+    entries: dict[str, tuple[Path, Any]] = {}
+    for file in [*map(Path, files), *sorted(datasets_folder().glob("*.yaml"))]:
+        for name, entry in _read_entries(file).items():
+            entries.setdefault(str(name), (file, entry))
+    for name in dict.fromkeys(names):
+        if name in entries:
+            file, entry = entries[name]
+            register_data_set(name, _data_set(name, entry, file))
+        elif name not in DatasetCatalog.list():
+            known = ", ".join(sorted({*entries, *DatasetCatalog.list()}))
+            raise ValueError(
+                f"DATASETS: {name!r} is not known; there are {known}. A yaml describes others "
+                "(docs/your_data.md): --data FILE, or in the folder of the data sets"
+            )
+
+
+def datasets_folder() -> Path:
+    """Where data sets lie: the environment's ``DETECTRON2_DATASETS``, or ``datasets``."""
+    return Path(os.environ.get("DETECTRON2_DATASETS") or "datasets")
+
+
+def _read_entries(file: Path) -> dict[str, Any]:
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no yaml file: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{file}: expected data sets by name, got {entries!r:.80}")
+    return entries
+
+
+def _data_set(name: str, entry: Any, file: Path) -> DataSet:
+    try:
+        if not isinstance(entry, dict):
+            raise ValueError(f"expected keys such as 'annotations', got {entry!r:.80}")
+        entry = dict(entry)
+        return source_named(str(entry.pop("source", "coco")))(name, entry, file.parent)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}, data set {name!r}: {error}") from error
+
+
+def register_data_set(name: str, data_set: DataSet, evaluator_type: str = "coco") -> None:
+    """Register a data set with the host; another one of this name goes."""
+    stated = {**data_set.metadata, "taxonomy": data_set.taxonomy}
+    if name in DatasetCatalog.list():
+        known, load = MetadataCatalog.get(name), DatasetCatalog.data[name]
+        is_same = all(known.get(key) == value for key, value in stated.items())
+        if is_same and _parts(load) == _parts(data_set.load):
+            return  # whoever has read it need not do so again
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, data_set.load)
+    metadata = {**stated, "evaluator_type": evaluator_type, **_host_metadata(data_set.taxonomy)}
+    MetadataCatalog.get(name).set(**metadata)
+
+
+def _parts(load: Any) -> Any:
+    """What makes two functions without a name equal."""
+    is_partial = isinstance(load, partial)
+    return (load.func, load.args, load.keywords) if is_partial else load
+
+
+def _host_metadata(taxonomy: Taxonomy) -> dict[str, Any]:
+    """The taxonomy as the host's own modules look for it."""
+    categories = taxonomy.categories
+    names = [[f"{c.name} {landmark}" for landmark in c.landmark_names] for c in categories]
+    metadata: dict[str, Any] = {
+        "thing_classes": [c.name for c in categories],
+        "thing_dataset_id_to_contiguous_id": {c.id: i for i, c in enumerate(categories)},
+    }
+    if taxonomy.num_landmarks:  # all channels, as the stock mapper and keypoint head want them
+        metadata["keypoint_names"] = [landmark for own in names for landmark in own]
+        metadata["keypoint_flip_map"] = [
+            (own[left], own[right])
+            for c, own in zip(categories, names, strict=True)
+            for left, right in c.flip_pairs
+        ]
+    return metadata
+
+
 def register_deepfashion2(root: str | Path | None = None) -> None:
     """Register ``deepfashion2_train``, ``deepfashion2_validation`` and ``deepfashion2_test``.
 
@@ -48,48 +144,24 @@ def register_deepfashion2(root: str | Path | None = None) -> None:
     root the names move there.
 
     Args:
-        root: the folder that holds ``deepfashion2/``; None takes the environment variable
-            ``DETECTRON2_DATASETS``, or ``datasets`` where it is not set.
+        root: the folder that holds ``deepfashion2/``; None takes :func:`datasets_folder`.
     """
-    base = Path(root or os.environ.get("DETECTRON2_DATASETS") or "datasets") / "deepfashion2"
+    base = (datasets_folder() if root is None else Path(root)) / "deepfashion2"
     for split in ANNOTATED_SPLITS:
         json_file = base / "annotations" / f"{split}.json"
         register_deepfashion2_instances(f"deepfashion2_{split}", json_file, base / split / "image")
-    name, image_root = f"deepfashion2_{TEST_SPLIT}", str(base / TEST_SPLIT / "image")
-    _register(name, partial(load_images, image_root), image_root=image_root)
+    image_root = str(base / TEST_SPLIT / "image")
+    images = DataSet(partial(load_images, image_root), DEEPFASHION2, {"image_root": image_root})
+    register_data_set(f"deepfashion2_{TEST_SPLIT}", images, "deepfashion2")
 
 
 def register_deepfashion2_instances(
     name: str, json_file: str | Path, image_root: str | Path
 ) -> None:
     """Register a converted file (dense or compact) and its images as data set ``name``."""
-    json_file, image_root = str(json_file), str(image_root)
-    load = partial(load_deepfashion2, json_file, image_root, name)
-    _register(name, load, json_file=json_file, image_root=image_root)
-
-
-def _register(name: str, load: Any, **where: str) -> None:
-    if name in DatasetCatalog.list():
-        known = MetadataCatalog.get(name)
-        if all(known.get(key) == value for key, value in where.items()):
-            return
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, load)
-    names = [[f"{c.name} {i + 1}" for i in range(c.num_landmarks)] for c in CATEGORIES]
-    MetadataCatalog.get(name).set(
-        **where,
-        evaluator_type="deepfashion2",
-        thing_classes=[c.name for c in CATEGORIES],
-        thing_dataset_id_to_contiguous_id={c.id: c.id - 1 for c in CATEGORIES},
-        # The 294 dense channels, as the host's stock mapper and keypoint head want them.
-        keypoint_names=[landmark for own in names for landmark in own],
-        keypoint_flip_map=[
-            (own[left], own[right])
-            for c, own in zip(CATEGORIES, names, strict=True)
-            for left, right in c.flip_pairs
-        ],
-    )
+    where = {"json_file": str(json_file), "image_root": str(image_root)}
+    load = partial(load_deepfashion2, **where, dataset_name=name)
+    register_data_set(name, DataSet(load, DEEPFASHION2, where), "deepfashion2")
 
 
 def load_images(image_root: str | Path) -> list[DatasetDict]:
@@ -140,11 +212,27 @@ def load_annotation_file(annotation_file: str | Path, image_file: str | Path) ->
     number = int(image_file.stem) if image_file.stem.isdigit() else 0
     image = _dataset_dict(image_file, number, width, height)
     image.update(source=parsed.source, pair_id=parsed.pair_id)
-    image["annotations"] = [
-        _instance({**annotation_record(number, parsed, item), "id": index}, item.category)
-        for index, item in enumerate(parsed.items, 1)
-    ]
+    image["annotations"] = [_instance(item, index) for index, item in enumerate(parsed.items, 1)]
     return image
+
+
+def _instance(item: Item, number: int) -> dict[str, Any]:
+    """An ``annotations`` entry."""
+    keypoints = np.array(item.landmarks, dtype=np.float32).reshape(-1, 3)
+    keypoints[:, :2] += 0.5  # from pixel indices to coordinates, as the host's loader does
+    return {
+        "id": number,
+        # Floats, because the host moves a box of integers by whole pixels.
+        "bbox": [float(value) for value in item.bbox],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": DEEPFASHION2.index(item.category.id),
+        "iscrowd": 0,
+        "segmentation": [np.array(polygon, dtype=np.float64) for polygon in item.segmentation],
+        "keypoints": keypoints,
+        "num_keypoints": item.num_labelled,
+        "style": item.style,
+        **{name: getattr(item, name) for name in ATTRIBUTES},
+    }
 
 
 def load_deepfashion2(
@@ -152,8 +240,7 @@ def load_deepfashion2(
 ) -> list[DatasetDict]:
     """Dataset dicts from a converted file, ours or the official converter's, dense or compact.
 
-    The file is read in pieces, and only the category's landmarks of each item are kept. Items
-    that no model can use (box without area or wholly outside the image, no polygon) are left
+    Items that no model can use (box without area or wholly outside the image, no polygon) are left
     out with a warning that counts them.
 
     Args:
@@ -167,14 +254,8 @@ def load_deepfashion2(
     json_file, image_root = Path(json_file), Path(image_root)
     if not json_file.is_file():
         raise FileNotFoundError(_how_to_convert(json_file, image_root))
-    reader = _CocoReader(json_file)
-    for key, elements in stream_arrays(json_file):
-        reader.take(key, elements)
-    dicts = reader.dataset_dicts(image_root)
-    count = sum(len(image["annotations"]) for image in dicts)
-    name = dataset_name or json_file
-    logger.info("%s: %d images with %d items from %s", name, len(dicts), count, json_file)
-    return dicts
+    name = dataset_name or str(json_file)
+    return CocoSource(name, json_file, image_root, DEEPFASHION2, DEEPFASHION2, needs_masks=True)()
 
 
 def _how_to_convert(json_file: Path, image_root: Path) -> str:
@@ -187,74 +268,6 @@ def _how_to_convert(json_file: Path, image_root: Path) -> str:
     )
 
 
-class _CocoReader:
-    """Collects the arrays of a COCO file, in whatever order they come."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.images: dict[int, dict[str, Any]] = {}
-        self.instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        self.pair_ids: dict[int, Any] = {}
-        self.ids: set[int] = set()
-        self.left_out: dict[str, list[int]] = defaultdict(list)
-
-    def take(self, key: str | None, elements: list[Any]) -> None:
-        for element in elements:
-            try:
-                if key == "images":
-                    self.images[element["id"]] = element
-                elif key == "annotations":
-                    self._take_annotation(element)
-                elif key == "categories":
-                    _check_category(element)
-            except (KeyError, TypeError, ValueError) as error:
-                what = f"expected the key {error}" if isinstance(error, KeyError) else str(error)
-                name = element.get("id") if isinstance(element, dict) else element
-                raise ValueError(f"{what} in {self.file} ({key}, id {name})") from error
-
-    def _take_annotation(self, record: dict[str, Any]) -> None:
-        instance = _instance(record, category(record["category_id"]))
-        if instance["id"] in self.ids:
-            raise ValueError("an id that was there before")
-        self.ids.add(instance["id"])
-        self.instances[record["image_id"]].append(instance)
-        self.pair_ids[record["image_id"]] = record.get("pair_id")
-
-    def dataset_dicts(self, image_root: Path) -> list[DatasetDict]:
-        """By image id, as the host's own loader orders them."""
-        unknown = self.instances.keys() - self.images.keys()
-        if unknown:
-            raise ValueError(
-                f"{self.file} has annotations of {len(unknown)} images that it does not list, "
-                f"such as image_id {min(unknown)}"
-            )
-        dicts = [self._image(self.images[i], image_root) for i in sorted(self.images)]
-        for reason, ids in self.left_out.items():
-            text = "%s: %d items left out, %s, such as annotation %d"
-            logger.warning(text, self.file, len(ids), reason, ids[0])
-        return dicts
-
-    def _image(self, record: dict[str, Any], image_root: Path) -> DatasetDict:
-        number, width, height = record["id"], record["width"], record["height"]
-        image = _dataset_dict(image_root / record["file_name"], number, width, height)
-        image["source"] = record.get("source")
-        image["pair_id"] = record.get("pair_id", self.pair_ids.get(number))
-        image["annotations"] = []
-        for instance in self.instances.pop(number, ()):
-            reason = _unusable(instance, width, height)
-            if reason is None:
-                image["annotations"].append(instance)
-            else:
-                self.left_out[reason].append(instance["id"])
-        return image
-
-
-def _check_category(record: dict[str, Any]) -> None:
-    expected = category(record["id"])
-    if record["name"] not in (expected.name, expected.coco_name):
-        raise ValueError(f"expected the category {expected.coco_name!r}, got {record['name']!r}")
-
-
 def _dataset_dict(path: Path, number: int, width: int, height: int) -> DatasetDict:
     return {
         "file_name": str(path),
@@ -264,53 +277,3 @@ def _dataset_dict(path: Path, number: int, width: int, height: int) -> DatasetDi
         "source": None,
         "pair_id": None,
     }
-
-
-def _instance(record: dict[str, Any], own: Category) -> dict[str, Any]:
-    """An ``annotations`` entry from a COCO record, dense or compact."""
-    keypoints = _own_landmarks(record["keypoints"], own)
-    segmentation = record["segmentation"]
-    if isinstance(segmentation, list):  # otherwise RLE, which the host reads as it is
-        polygons = [np.array(polygon, dtype=np.float64) for polygon in segmentation]
-        segmentation = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0]
-    return {
-        "id": record["id"],
-        # Floats, because the host moves a box of integers by whole pixels.
-        "bbox": [float(value) for value in record["bbox"]],
-        "bbox_mode": BoxMode.XYWH_ABS,
-        "category_id": own.id - 1,
-        "segmentation": segmentation,
-        "keypoints": keypoints,
-        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-        "iscrowd": record.get("iscrowd", 0),
-        "style": record.get("style"),
-        **{name: record.get(name) for name in ATTRIBUTES},
-    }
-
-
-def _own_landmarks(values: list[float], own: Category) -> npt.NDArray[np.float32]:
-    n = own.num_landmarks
-    if len(values) == 3 * NUM_LANDMARKS:
-        start, stop = 3 * own.slice.start, 3 * own.slice.stop
-        if any(values[:start]) or any(values[stop:]):
-            raise ValueError(f"expected zeros outside the landmarks of {own.name!r}, got others")
-        values = values[start:stop]
-    if len(values) != 3 * n:
-        raise ValueError(
-            f"expected {3 * n} numbers (3 * {n} landmarks) for {own.name!r}, or "
-            f"{3 * NUM_LANDMARKS} (all landmarks), got {len(values)}"
-        )
-    keypoints = np.array(values, dtype=np.float32).reshape(n, 3)
-    keypoints[:, :2] += 0.5  # from pixel indices to coordinates, as the host's loader does
-    return keypoints
-
-
-def _unusable(instance: dict[str, Any], width: int, height: int) -> str | None:
-    x, y, w, h = instance["bbox"]
-    if not (w > 0 and h > 0):
-        return "box without area"
-    if not (x < width and y < height and x + w > 0 and y + h > 0):
-        return "box wholly outside the image"
-    if len(instance["segmentation"]) == 0:
-        return "no polygon of at least 3 points"
-    return None

@@ -134,18 +134,18 @@ class TestBrokenFile:
         [
             (
                 lambda v: v["annotations"][1].update(keypoints=[0] * 6),
-                r"expected 24 numbers \(3 \* 8 landmarks\) for 'skirt', or 882 .*, got 6 in",
+                r"of length 3\*294 \(dense\) or 3\*8 \(compact\) for category 9 .*, got 6",
             ),
             (
                 lambda v: v["annotations"][1].update(keypoints=[1] * 882),
                 "expected zeros outside the landmarks of 'skirt'",
             ),
             (lambda v: v["annotations"][1].update(category_id=14), "from 1 to 13, got 14"),
-            (lambda v: v["annotations"][1].pop("bbox"), "expected the key 'bbox' in"),
-            (lambda v: v["annotations"][1].update(id=1), "an id that was there before"),
-            (lambda v: v["annotations"][1].update(image_id=3), "such as image_id 3"),
+            (lambda v: v["annotations"][1].pop("bbox"), "annotation 1 .*missing key 'bbox'"),
+            (lambda v: v["annotations"][1].update(id=1), "annotation id 1 occurs more than once"),
+            (lambda v: v["annotations"][1].update(image_id=3), "annotation 1 .*unknown image_id 3"),
             (lambda v: v["categories"][3].update(name="coat"), "long_sleeved_outwear', got 'coat"),
-            (lambda v: v["images"].append(5), "images, id 5"),
+            (lambda v: v["images"].append(5), "image 2 .*expected an object, got 5"),
         ],
     )
     def test_contradictions(self, converted, edit, message):

@@ -14,7 +14,7 @@ Shapes: a photo and its map are ``(H, W)``.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from match_rcnn.data.problems import (
     ProblemReport,
     Reason,
 )
+from match_rcnn.data.sources import DataSet, check_keys, data_source
+from match_rcnn.data.sources.coco import CocoSource
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.arrays import Array, FloatArray, Image
 from match_rcnn.utils.files import read_json, write_json
@@ -75,6 +77,15 @@ class CcpReport(ProblemReport):
         return "\n".join(
             [*super().summary().splitlines(), f"  ignore regions: {self.ignored}", *lines]
         )
+
+
+@data_source("ccp")
+def ccp_data_set(name: str, entry: Mapping[str, Any], folder: Path) -> DataSet:
+    """``root`` names a clone of the repository, ``annotations`` the converted file."""
+    check_keys(entry, {"root", "annotations"}, {"root", "annotations"})
+    file, root = folder / entry["annotations"], folder / entry["root"]
+    source = CocoSource(name, file, root / "photos", DEEPFASHION2, DEEPFASHION2, labels=("masks",))
+    return source.data_set()
 
 
 def photos_of(split: str, labels: str | Path = LABELS) -> dict[str, dict[str, int | str]]:
@@ -256,7 +267,7 @@ def _annotations(
     common = {"image_id": image_id, "bbox": [x, y, w, h], "area": w * h, "item": label}
     if meaning != UNKNOWN:
         report.items += 1
-        report.categories[DEEPFASHION2.category(meaning).name] += 1
+        report.categories[DEEPFASHION2.category(int(meaning)).name] += 1
         yield {**common, "category_id": meaning, "iscrowd": 0, "segmentation": outlines(mask)}
         return
     report.ignored += 1
