@@ -12,7 +12,7 @@
 import sys
 
 from match_rcnn.d2 import default_argument_parser
-from match_rcnn.engine.process import run_program
+from match_rcnn.engine.run import run_program
 
 
 def main() -> int:

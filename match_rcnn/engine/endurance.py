@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from match_rcnn.d2 import CfgNode, DefaultTrainer, HookBase, comm, hooks
-from match_rcnn.engine.accumulation import accumulate_step, check_accumulation
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
-from match_rcnn.engine.ema import WeightAverage
 from match_rcnn.engine.evaluations import (
     EnduringEvaluation,
     EvaluationLog,
+    WeightAverage,
     at_iteration,
     cut_metrics,
 )
-from match_rcnn.engine.faults import Leave, Preempted, TrainingFault, explain
-from match_rcnn.engine.preemption import PreemptionSignals
-from match_rcnn.engine.unreadable import UnreadableImages
-from match_rcnn.engine.watch import StepWatch
+from match_rcnn.engine.faults import Leave, Preempted, PreemptionSignals, TrainingFault, explain
+from match_rcnn.engine.steps import accumulate_step, check_accumulation
+from match_rcnn.engine.watch import StepWatch, UnreadableImages
 
 logger = logging.getLogger(__name__)
 

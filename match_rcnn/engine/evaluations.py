@@ -1,5 +1,6 @@
-"""Evaluations during training: what they gave is remembered over a resume, and decides which
-checkpoint is the best and when to stop."""
+"""Evaluations during training, of a moving average of the weights if there is one: what they gave
+is remembered over a resume, and decides which checkpoint is the best and when to stop.
+"""
 
 import json
 import logging
@@ -9,11 +10,71 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from match_rcnn.d2 import comm, hooks
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from match_rcnn.d2 import HookBase, comm, hooks
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
-from match_rcnn.engine.ema import WeightAverage
-from match_rcnn.engine.preemption import PreemptionSignals
+from match_rcnn.engine.faults import PreemptionSignals
 from match_rcnn.utils.files import read_json, write_json
+
+
+class WeightAverage(HookBase):
+    """After each step ``average += (1 - decay) * (weights - average)``; buffers, such as the
+    statistics of normalisation layers, are copied. The first step's weights begin it.
+
+    Args:
+        model: without a wrapper for parallel training.
+        decay: in [0, 1).
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"MODEL_EMA.DECAY must be in [0, 1), got {decay}")
+        self._model = model
+        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._averaged.requires_grad_(False)
+
+    @property
+    def averaged(self) -> torch.nn.Module:
+        """A copy of the model with the averaged weights; with the model's own before any step."""
+        if not int(self._averaged.n_averaged):
+            self._averaged.module.load_state_dict(self._model.state_dict())
+        module: torch.nn.Module = self._averaged.module
+        return module
+
+    def after_step(self) -> None:
+        self._averaged.update_parameters(self._model)
+
+    @contextmanager
+    def evaluated(self, trainer: Any) -> Iterator[None]:
+        """Within, ``trainer.model`` is the averaged one."""
+        model, trainer.model = trainer.model, self.averaged
+        try:
+            yield
+        finally:
+            trainer.model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._averaged.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._averaged.load_state_dict(state)
+
+
+def averaged_weights(rest: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The averaged weights by the model's names.
+
+    Args:
+        rest: what a checkpoint holds beside the model (as its checkpointer's ``load`` returns).
+
+    Returns:
+        Empty if the checkpoint has no average.
+    """
+    state = rest.get("trainer", {}).get("hooks", {}).get(WeightAverage.__qualname__, {})
+    prefix = "module."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
 
 logger = logging.getLogger(__name__)
 

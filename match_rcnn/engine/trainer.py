@@ -29,11 +29,11 @@ from match_rcnn.engine.match_alone import (
     train_match_head_alone,
 )
 from match_rcnn.engine.schedule import plan_schedule
-from match_rcnn.engine.switches import apply_switches
+from match_rcnn.engine.steps import set_precision
 from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.evaluators import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
-from match_rcnn.inference.precision import set_precision
+from match_rcnn.inference.switches import apply_switches
 
 
 class MatchRCNNTrainer(EnduringTrainer):

@@ -19,7 +19,7 @@ from match_rcnn.evaluation.retrieval.evaluator import FILE_NAMES
 from match_rcnn.evaluation.tables import retrieval_subset_table, subset_table
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.steps import Steps
-from match_rcnn.inference.precision import bfloat16_is_fast
+from match_rcnn.inference.switches import bfloat16_is_fast
 from match_rcnn.utils.files import read_json, write_json
 
 DATASET = "deepfashion2_validation"

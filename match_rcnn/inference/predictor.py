@@ -14,7 +14,7 @@ from match_rcnn.d2 import (
     Instances,
 )
 from match_rcnn.data.images import read_image
-from match_rcnn.engine.switches import apply_switches
+from match_rcnn.inference.switches import apply_switches
 from match_rcnn.structures import Garment, garments_from_instances
 from match_rcnn.utils.arrays import Image
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from match_rcnn.engine.ema import WeightAverage, averaged_weights
+from match_rcnn.engine.evaluations import WeightAverage, averaged_weights
 
 
 @pytest.fixture

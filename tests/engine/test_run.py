@@ -4,7 +4,7 @@ from torch import nn
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.engine import run
-from match_rcnn.engine.ema import WeightAverage
+from match_rcnn.engine.evaluations import WeightAverage
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from match_rcnn.d2 import HOST, comm
-from match_rcnn.engine import checkpoints, process, trainer
+from match_rcnn.engine import checkpoints, trainer
 from match_rcnn.engine import run as run_module
 
 if HOST == "lite":
@@ -173,7 +173,7 @@ def run(output, opts=(), resume=False, num_gpus=1):
         machine_rank=0,
         dist_url="auto",
     )
-    return process.run_program(args)
+    return run_module.run_program(args)
 
 
 def child(log, environment, arguments):

@@ -19,7 +19,7 @@ from match_rcnn.experiments.benchmarks.rcnn.stages import (
     StageTimer,
 )
 from match_rcnn.experiments.benchmarks.rcnn.workload import Workload
-from match_rcnn.inference.precision import resolve_precision
+from match_rcnn.inference.switches import resolve_precision
 
 Tensor = torch.Tensor
 Outputs = dict[str, Any]

@@ -7,9 +7,9 @@ from torch import nn
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import HOST, EventStorage
 from match_rcnn.data.datasets import register_deepfashion2
-from match_rcnn.engine import MatchRCNNTrainer
-from match_rcnn.inference import precision as precision_module
-from match_rcnn.inference.precision import bfloat16_is_fast, resolve_precision, set_precision
+from match_rcnn.engine import MatchRCNNTrainer, steps
+from match_rcnn.engine.steps import set_precision
+from match_rcnn.inference.switches import bfloat16_is_fast, resolve_precision
 
 LOSSES = (
     *("loss_cls", "loss_box_reg", "loss_mask", "loss_keypoint", "loss_match"),
@@ -48,13 +48,13 @@ class InnerTrainer:
 
 
 def test_detectron2_on_the_cpu_is_refused_before_the_first_step(monkeypatch):
-    monkeypatch.setattr(precision_module, "HOST", "detectron2")
+    monkeypatch.setattr(steps, "HOST", "detectron2")
     with pytest.raises(ValueError, match="MATCH_RCNN_HOST=lite"):
         set_precision(InnerTrainer(), "")
 
 
 def test_the_older_detectron2_has_no_bfloat16(monkeypatch):
-    monkeypatch.setattr(precision_module, "HOST", "detectron2")
+    monkeypatch.setattr(steps, "HOST", "detectron2")
     trainer = type("Older", (), {"model": nn.Linear(1, 1, device="meta")})()
     with pytest.raises(ValueError, match=r"0\.6 knows float16 only"):
         set_precision(trainer, "bfloat16")
@@ -62,7 +62,7 @@ def test_the_older_detectron2_has_no_bfloat16(monkeypatch):
 
 
 def test_only_float16_scales_the_loss(monkeypatch):
-    monkeypatch.setattr(precision_module, "HOST", "lite")
+    monkeypatch.setattr(steps, "HOST", "lite")
     trainer = InnerTrainer()
     set_precision(trainer, "bfloat16")
     assert trainer.precision == torch.bfloat16

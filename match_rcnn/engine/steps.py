@@ -1,4 +1,4 @@
-"""One optimizer step from several parts of a batch, whose gradients add up."""
+"""A training step in other ways than the host's: from several parts of a batch, in fewer bits."""
 
 import time
 from contextlib import nullcontext
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from match_rcnn.d2 import CfgNode
+from match_rcnn.d2 import HOST, CfgNode
+from match_rcnn.inference.switches import resolve_precision
 
 
 def check_accumulation(cfg: CfgNode, world_size: int) -> None:
@@ -78,3 +79,27 @@ def _backward(trainer: Any, part: Any, steps: int) -> dict[str, Tensor]:
     scaler = getattr(trainer, "grad_scaler", None)
     (total if scaler is None else scaler.scale(total)).backward()
     return {name: share.detach() for name, share in shares.items()}
+
+
+def set_precision(trainer: Any, name: str) -> None:
+    """Let the host's ``AMPTrainer`` run its forward passes in a format.
+
+    Args:
+        trainer: the inner trainer, before its first step.
+        name: see :func:`resolve_precision`.
+
+    Raises:
+        ValueError: see :func:`resolve_precision`; or upstream detectron2 on the CPU, whose trainer
+            knows mixed precision on GPUs only; or detectron2 0.6, whose trainer knows no bfloat16.
+    """
+    device = next(trainer.model.parameters()).device.type
+    precision = resolve_precision(name, device)
+    if HOST == "detectron2" and device == "cpu":
+        raise ValueError(
+            "SOLVER.AMP.ENABLED: detectron2's mixed precision needs a GPU; set it to False or "
+            "choose the embedded host, MATCH_RCNN_HOST=lite"
+        )
+    if precision == torch.bfloat16 and not hasattr(trainer, "precision"):
+        raise ValueError("SOLVER.AMP.PRECISION: detectron2 0.6 knows float16 only, not bfloat16")
+    trainer.precision = precision
+    trainer.grad_scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)

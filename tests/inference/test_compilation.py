@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from match_rcnn.engine import compilation
-from match_rcnn.engine.compilation import compile_backbone, missing_compiler
+from match_rcnn.inference import switches
+from match_rcnn.inference.switches import compile_backbone, missing_compiler
 
 
 class Backbone(nn.Module):
@@ -46,13 +46,13 @@ def test_the_backbone_runs_compiled_on_images_of_all_sizes():
 
 
 def test_without_a_compiler_the_message_says_what_is_missing(monkeypatch):
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    monkeypatch.setattr(switches.shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler .* or set MODEL.COMPILE False"):
         compile_backbone(Model())
 
 
 def test_gpus_need_triton(monkeypatch):
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(compilation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(switches.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(switches.importlib.util, "find_spec", lambda name: None)
     assert missing_compiler("cuda") == "triton"
     assert missing_compiler("cpu") == ""

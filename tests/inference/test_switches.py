@@ -4,7 +4,7 @@ from torch import nn
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, Instances
-from match_rcnn.engine.switches import apply_switches, infer_in
+from match_rcnn.inference.switches import apply_switches, infer_in
 
 
 class Model(nn.Module):

@@ -4,7 +4,7 @@ from torch import nn
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import maybe_add_gradient_clipping
-from match_rcnn.engine.accumulation import accumulate_step, check_accumulation
+from match_rcnn.engine.steps import accumulate_step, check_accumulation
 from match_rcnn.lite.engine import AMPTrainer, SimpleTrainer
 from match_rcnn.lite.utils.events import EventStorage
 

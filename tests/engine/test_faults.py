@@ -3,8 +3,7 @@ import signal
 
 import pytest
 
-from match_rcnn.engine.faults import Leave, Preempted
-from match_rcnn.engine.preemption import PreemptionSignals
+from match_rcnn.engine.faults import Leave, Preempted, PreemptionSignals
 
 
 @pytest.fixture
