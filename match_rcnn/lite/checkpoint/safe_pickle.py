@@ -10,7 +10,7 @@ the hash of tuples within tuples visits all that they share again and again.
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 #: Bytes that may be made of each byte of a file: its text as bytes, and their copy in this
 #: machine's byte order.
 _BYTES_PER_BYTE = 4
+_MOST_ARGUMENTS = 4
 # Commands for classes by number and persistent names, which come from outside of the file; for
 # instances in the ways that arrays do not need; and for sets, which hash what is in them.
 _REFUSED = {
@@ -47,8 +48,8 @@ def load_arrays(file: BinaryIO) -> Any:
 class _Dtype:
     """Stands for ``numpy.dtype`` while a pickle is read."""
 
-    def __init__(self, spec: str, *_: Any):
-        self.value = np.dtype(_text(spec))
+    def __init__(self, spec: str):
+        self.value = np.dtype(spec)
         # Objects would be pointers, and structures could hide them.
         if self.value.kind not in "?biufcSU":
             raise pickle.UnpicklingError(f"arrays of {self.value} are not allowed")
@@ -80,10 +81,10 @@ class _Reader(pickle._Unpickler):
         self._budget = (file.seek(0, os.SEEK_END) - start) * _BYTES_PER_BYTE
         file.seek(start)
         self._allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): _ordered_dict,
+            ("collections", "OrderedDict"): self.ordered_dict,
             ("_codecs", "encode"): self.encode,
             ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _Dtype,
+            ("numpy", "dtype"): self.dtype,
         }
         for module in ("builtins", "__builtin__"):
             self._allowed |= {(module, "bytes"): _bytes, (module, "bytearray"): _bytes}
@@ -109,6 +110,14 @@ class _Reader(pickle._Unpickler):
         flat = np.frombuffer(raw, dtype.value).astype(dtype.value.newbyteorder("="))
         return flat.reshape(shape, order="F" if order == "F" else "C")
 
+    def dtype(self, spec: str, *_: Any) -> _Dtype:
+        self._spend(len(_text(spec)))
+        return _Dtype(spec)
+
+    def ordered_dict(self, pairs: Sequence[Any] = ()) -> OrderedDict[Any, Any]:
+        self._spend(len(pairs))
+        return OrderedDict(_items(pairs))
+
     def scalar(self, dtype: _Dtype, data: Any) -> Any:
         return self.array(data, dtype, ())[()]
 
@@ -131,6 +140,12 @@ class _Reader(pickle._Unpickler):
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("the file makes other things than arrays and containers")
 
+    def _reduce(self) -> None:
+        arguments = self.stack.pop()
+        if len(arguments) > _MOST_ARGUMENTS:
+            raise pickle.UnpicklingError("nothing in an array takes so many arguments")
+        self.stack[-1] = self.stack[-1](*arguments)
+
     def _build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], _Array | _Dtype):
@@ -152,6 +167,7 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
         **dict.fromkeys((command[0] for command in _REFUSED), _refuse),
+        pickle.REDUCE[0]: _reduce,
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
@@ -166,10 +182,6 @@ def _items(pairs: Iterable[Any]) -> list[tuple[Any, Any]]:
         if not isinstance(key, str | bytes | int | float | None):
             raise pickle.UnpicklingError(f"a dict has a key of type {type(key).__name__}")
     return items
-
-
-def _ordered_dict(pairs: Iterable[Any] = ()) -> OrderedDict[Any, Any]:
-    return OrderedDict(_items(pairs))
 
 
 def _bytes(data: bytes = b"", *_: Any) -> bytes:

@@ -168,6 +168,19 @@ def test_no_more_bytes_than_the_file_has():
         loads(b"\x80\x02" + zeros)
 
 
+@pytest.mark.parametrize(
+    ("shared_part", "call"),
+    [
+        (b"(" + b"N" * 100_000 + b"t", b"cnumpy\nndarray\nh\x00R"),
+        (b"(" + b")" * 100_000 + b"l", b"ccollections\nOrderedDict\nh\x00\x85R"),
+        (b"U\xff" + b"4" * 255, b"cnumpy\ndtype\nh\x00\x85R"),
+    ],
+)
+def test_large_arguments_are_not_taken_again_and_again(shared_part, call):
+    with pytest.raises(pickle.UnpicklingError):
+        loads(b"\x80\x02(" + shared_part + b"q\x00" + call * 100_000 + b"l.")
+
+
 def test_the_budget_is_enough_for_any_protocol():
     arrays = {str(i): np.full(1000, i, ">f8") for i in range(3)}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
