@@ -80,8 +80,6 @@ def _spawn(processes: int, *args: Any) -> None:
 def _meeting_point(dist_url: str | None, num_machines: int) -> str:
     if dist_url not in (None, "auto"):
         assert dist_url is not None
-        if num_machines > 1 and dist_url.startswith("file://"):
-            logger.warning("file:// is not a reliable dist_url for several machines; use tcp://")
         return dist_url
     if num_machines > 1:
         raise ValueError("dist_url 'auto' is for one machine; give tcp://host:port of machine 0")

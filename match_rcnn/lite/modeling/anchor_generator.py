@@ -4,7 +4,7 @@ Shapes: ``A`` anchors a cell; ``Hi, Wi`` cells of feature map i. Boxes are (x1, 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,6 @@ from ..structures import Boxes
 from ..utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
-
-
-class BufferList(nn.Module):
-    """A list of tensors that moves with the module and is not saved with it."""
-
-    def __init__(self, buffers: Sequence[Tensor]) -> None:
-        super().__init__()
-        for index, buffer in enumerate(buffers):
-            self.register_buffer(str(index), buffer, persistent=False)
-
-    def __len__(self) -> int:
-        return len(self._buffers)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._buffers.values())  # type: ignore[arg-type]
 
 
 def _per_feature_map(
@@ -84,12 +69,9 @@ class DefaultAnchorGenerator(nn.Module):
         self.offset = offset
         all_sizes = _per_feature_map(sizes, self.num_features, "sizes")
         all_ratios = _per_feature_map(aspect_ratios, self.num_features, "aspect ratios")
-        self.cell_anchors = BufferList(
-            [
-                self.generate_cell_anchors(s, r).float()
-                for s, r in zip(all_sizes, all_ratios, strict=True)
-            ]
-        )
+        for index, (of_map, ratios) in enumerate(zip(all_sizes, all_ratios, strict=True)):
+            anchors = self.generate_cell_anchors(of_map, ratios).float()
+            self.register_buffer(f"cell_anchors{index}", anchors, persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, object]:
@@ -100,6 +82,11 @@ class DefaultAnchorGenerator(nn.Module):
             "strides": [shape.stride for shape in input_shape],
             "offset": node.OFFSET,
         }
+
+    @property
+    def cell_anchors(self) -> list[Tensor]:
+        """(A, 4) of every feature map, around (0, 0)."""
+        return [self.get_buffer(f"cell_anchors{i}") for i in range(self.num_features)]
 
     @property
     def num_cell_anchors(self) -> list[int]:

@@ -41,8 +41,7 @@ def detector_postprocess(
         scaled.pred_masks = _paste(scaled, output_height, output_width, mask_threshold)
     if scaled.has("pred_keypoints"):
         # In place: they are a copy since the indexing above.
-        scaled.pred_keypoints[:, :, 0] *= scale_x
-        scaled.pred_keypoints[:, :, 1] *= scale_y
+        scaled.pred_keypoints *= scaled.pred_keypoints.new_tensor([scale_x, scale_y, 1.0])
     return scaled
 
 

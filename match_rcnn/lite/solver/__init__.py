@@ -1,17 +1,14 @@
 """Optimizers and learning-rate schedules, built from ``cfg.SOLVER``."""
 
 from .build import (
-    GradientClipType,
     build_lr_scheduler,
     build_optimizer,
     get_default_optimizer_params,
     maybe_add_gradient_clipping,
-    reduce_param_groups,
 )
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 
 __all__ = [
-    "GradientClipType",
     "LRMultiplier",
     "LRScheduler",
     "WarmupParamScheduler",
@@ -19,5 +16,4 @@ __all__ = [
     "build_optimizer",
     "get_default_optimizer_params",
     "maybe_add_gradient_clipping",
-    "reduce_param_groups",
 ]

@@ -1,8 +1,7 @@
 """Optimizers, parameter groups and schedules from a config."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from fvcore.common.param_scheduler import (
     CosineParamScheduler,
     MultiStepParamScheduler,
     ParamScheduler,
-    StepWithFixedGammaParamScheduler,
 )
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,7 +19,6 @@ from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 logger = logging.getLogger(__name__)
 
 ParamGroup = dict[str, Any]
-GradientClipper = Callable[[Iterable[Tensor]], None]
 
 # What counts as normalisation for WEIGHT_DECAY_NORM. BatchNorm's base class takes in SyncBatchNorm.
 NORM_TYPES = (
@@ -31,13 +28,6 @@ NORM_TYPES = (
     nn.LayerNorm,
     nn.LocalResponseNorm,
 )
-
-
-class GradientClipType(Enum):
-    """Values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``."""
-
-    VALUE = "value"
-    NORM = "norm"
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -58,48 +48,41 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         weight_decay=solver.WEIGHT_DECAY,
         foreach=True,
     )
-    clipped = maybe_add_gradient_clipping(cfg, optimizer)
-    assert isinstance(clipped, Optimizer)
-    return clipped
+    return maybe_add_gradient_clipping(cfg, optimizer)
 
 
-def maybe_add_gradient_clipping(
-    cfg: CfgNode, optimizer: Optimizer | type[Optimizer]
-) -> Optimizer | type[Optimizer]:
+def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: Optimizer) -> Optimizer:
     """Let ``optimizer`` clip each parameter's gradient before it steps, if the config asks for it.
 
-    Args:
-        optimizer: an optimizer, changed in place, or an optimizer class.
+    It is changed in place, and returned.
 
-    Returns:
-        The same optimizer, or a subclass of the class.
+    Raises:
+        ValueError: an unknown way to clip.
     """
-    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
-        return optimizer
-    clip = _gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS)
-    if not isinstance(optimizer, Optimizer):
-        return _with_clipping(optimizer, clip)
-    optimizer.__class__ = _with_clipping(type(optimizer), clip)
+    node = cfg.SOLVER.CLIP_GRADIENTS
+    if node.ENABLED:
+        optimizer.__class__ = _with_clipping(type(optimizer), _gradient_clipper(node))
     return optimizer
 
 
-def _gradient_clipper(cfg: CfgNode) -> GradientClipper:
-    """Clips every parameter on its own: by value, or by the norm of its own gradient."""
+def _gradient_clipper(node: CfgNode) -> Callable[[Tensor], Any]:
+    """Clips one parameter: its gradient's values, or their norm."""
+    clippers: dict[str, Callable[[Tensor], Any]] = {
+        "value": lambda param: nn.utils.clip_grad_value_(param, node.CLIP_VALUE),
+        "norm": lambda param: nn.utils.clip_grad_norm_(param, node.CLIP_VALUE, node.NORM_TYPE),
+    }
+    if node.CLIP_TYPE not in clippers:
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be 'value' or 'norm', got {node.CLIP_TYPE!r}"
+        )
+    return clippers[node.CLIP_TYPE]
 
-    def clip_norm(params: Iterable[Tensor]) -> None:
-        for param in params:
-            nn.utils.clip_grad_norm_(param, cfg.CLIP_VALUE, cfg.NORM_TYPE)
 
-    def clip_value(params: Iterable[Tensor]) -> None:
-        nn.utils.clip_grad_value_(params, cfg.CLIP_VALUE)
-
-    by_norm = GradientClipType(cfg.CLIP_TYPE) is GradientClipType.NORM
-    return clip_norm if by_norm else clip_value
-
-
-def _with_clipping(base: type[Optimizer], clip: GradientClipper) -> type[Optimizer]:
+def _with_clipping(base: type[Optimizer], clip: Callable[[Tensor], Any]) -> type[Optimizer]:
     def step(self: Optimizer, closure: Any = None) -> Any:
-        clip([param for group in self.param_groups for param in group["params"]])
+        for group in self.param_groups:
+            for param in group["params"]:
+                clip(param)
         return base.step(self, closure)
 
     return type(f"{base.__name__}WithGradientClip", (base,), {"step": step})
@@ -112,10 +95,9 @@ def get_default_optimizer_params(
     weight_decay_norm: float | None = None,
     bias_lr_factor: float | None = 1.0,
     weight_decay_bias: float | None = None,
-    lr_factor_func: Callable[[str], float] | None = None,
-    overrides: dict[str, dict[str, float]] | None = None,
 ) -> list[ParamGroup]:
-    """Parameter groups for a torch optimizer; equal hyperparameters share a group.
+    """Parameter groups for a torch optimizer; equal hyperparameters share a group, in the order
+    in which they first come.
 
     Args:
         model: whose parameters that require gradients are taken, each once.
@@ -124,77 +106,39 @@ def get_default_optimizer_params(
         weight_decay_norm: instead, for the parameters of normalisation layers.
         bias_lr_factor: multiplies the rate of parameters called "bias"; needs ``base_lr``.
         weight_decay_bias: instead, for parameters called "bias" (of normalisation layers too).
-        lr_factor_func: gives a factor of the rate for a parameter's full name; needs ``base_lr``.
-        overrides: hyperparameters by a parameter's last name ("bias"); they win over all else.
 
     Raises:
-        ValueError: a factor without ``base_lr``; two settings for "bias".
+        ValueError: a factor without ``base_lr``.
     """
-    bias = _bias_override(base_lr, bias_lr_factor, weight_decay_bias)
-    overrides = dict(overrides or {})
-    if bias and "bias" in overrides:
-        raise ValueError(f"Conflicting overrides for 'bias': {overrides['bias']} and {bias}")
-    if bias:
-        overrides["bias"] = bias
-    if lr_factor_func is not None and base_lr is None:
-        raise ValueError("lr_factor_func requires base_lr")
-    defaults = {"lr": base_lr, "weight_decay": weight_decay}
-    groups = []
-    for module, prefix, name, param in _trainable_parameters(model):
-        group: ParamGroup = {k: v for k, v in defaults.items() if v is not None}
-        if isinstance(module, NORM_TYPES) and weight_decay_norm is not None:
-            group["weight_decay"] = weight_decay_norm
-        if lr_factor_func is not None:
-            group["lr"] *= lr_factor_func(f"{prefix}.{name}")
-        group.update(overrides.get(name, {}))
-        groups.append({**group, "params": [param]})
-    return reduce_param_groups(groups)
-
-
-def _bias_override(
-    base_lr: float | None, bias_lr_factor: float | None, weight_decay_bias: float | None
-) -> dict[str, float]:
-    override = {}
-    if bias_lr_factor is not None and bias_lr_factor != 1.0:
+    bias_lr = base_lr
+    if bias_lr_factor not in (None, 1.0):
         if base_lr is None:
-            raise ValueError("bias_lr_factor requires base_lr")
-        override["lr"] = base_lr * bias_lr_factor
-    if weight_decay_bias is not None:
-        override["weight_decay"] = weight_decay_bias
-    return override
+            raise ValueError(f"bias_lr_factor {bias_lr_factor} of no base_lr: give both")
+        bias_lr = base_lr * bias_lr_factor
+    groups: dict[tuple[float | None, float | None], ParamGroup] = {}
+    for module, name, param in _trainable_parameters(model):
+        decays = [weight_decay]
+        decays += [weight_decay_norm] if isinstance(module, NORM_TYPES) else []
+        decays += [weight_decay_bias] if name == "bias" else []
+        decay = next((d for d in reversed(decays) if d is not None), None)
+        lr = bias_lr if name == "bias" else base_lr
+        groups.setdefault((lr, decay), _group(lr, decay))["params"].append(param)
+    return list(groups.values())
 
 
-def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Parameter]]:
-    """(module, its name, the parameter's name in it, parameter), each parameter once."""
+def _group(lr: float | None, weight_decay: float | None) -> ParamGroup:
+    settings = {"lr": lr, "weight_decay": weight_decay}
+    return {"params": [], **{name: v for name, v in settings.items() if v is not None}}
+
+
+def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+    """(module, the parameter's name in it, parameter), each parameter once."""
     seen: set[nn.Parameter] = set()
-    for prefix, module in model.named_modules():
+    for module in model.modules():
         for name, param in module.named_parameters(recurse=False):
             if param.requires_grad and param not in seen:
                 seen.add(param)
-                yield module, prefix, name, param
-
-
-def reduce_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
-    """Merge the groups of equal hyperparameters, in the order in which they first come.
-
-    A parameter that is in several groups keeps its first place; later settings win.
-    """
-    merged: dict[tuple[tuple[str, Any], ...], ParamGroup] = {}
-    for group in _expand_param_groups(params):
-        param = group.pop("params")
-        key = tuple(group.items())
-        merged.setdefault(key, {**group, "params": []})["params"].extend(param)
-    return list(merged.values())
-
-
-def _expand_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
-    """One group a parameter."""
-    expanded: dict[Any, ParamGroup] = {}
-    for group in params:
-        settings = {k: v for k, v in group.items() if k != "params"}
-        for param in group["params"]:
-            expanded.setdefault(param, {"params": [param]}).update(settings)
-    return list(expanded.values())
+                yield module, name, param
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
@@ -203,11 +147,12 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     builders = {
         "WarmupMultiStepLR": _multi_step,
         "WarmupCosineLR": _cosine,
-        "WarmupStepWithFixedGammaLR": _fixed_gamma,
     }
     name = solver.LR_SCHEDULER_NAME
     if name not in builders:
-        raise ValueError(f"Unknown LR scheduler: {name!r}; there are {', '.join(builders)}")
+        raise ValueError(
+            f"no schedule SOLVER.LR_SCHEDULER_NAME {name!r}; there are {', '.join(builders)}"
+        )
     multiplier = WarmupParamScheduler(
         builders[name](solver),
         solver.WARMUP_FACTOR,
@@ -238,20 +183,3 @@ def _cosine(solver: CfgNode) -> ParamScheduler:
             f"got {solver.BASE_LR_END}"
         )
     return CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR)
-
-
-class _FixedGamma(StepWithFixedGammaParamScheduler):
-    """fvcore's, with the last value at the end too: schedulers step after the last iteration, and
-    fvcore's has no value there."""
-
-    def __call__(self, where: float) -> float:
-        return super().__call__(min(where, 1 - 2 * self.WHERE_EPSILON))
-
-
-def _fixed_gamma(solver: CfgNode) -> ParamScheduler:
-    return _FixedGamma(
-        base_value=1.0,
-        gamma=solver.GAMMA,
-        num_decays=solver.NUM_DECAYS,
-        num_updates=solver.MAX_ITER,
-    )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from iopath.common.file_io import HTTPURLHandler, OneDrivePathHandler, PathHandler
+from iopath.common.file_io import HTTPURLHandler, PathHandler
 from iopath.common.file_io import PathManager as PathManagerBase
 
 __all__ = ["PathHandler", "PathManager"]
@@ -30,5 +30,4 @@ class _ModelZooHandler(PathHandler):
 #: ``open``, ``get_local_path``, ``exists``, ... for local paths, http(s) and ``detectron2://``.
 PathManager: Any = PathManagerBase()
 PathManager.register_handler(HTTPURLHandler())
-PathManager.register_handler(OneDrivePathHandler())
 PathManager.register_handler(_ModelZooHandler())

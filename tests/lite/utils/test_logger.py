@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from match_rcnn.lite.utils.logger import create_small_table, setup_logger
+from match_rcnn.lite.utils.logger import setup_logger
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def name(request):
 
 class TestSetup:
     def test_console_and_file(self, name, tmp_path, capsys):
-        logger = setup_logger(str(tmp_path / "out"), name=name, abbrev_name="short")
+        logger = setup_logger(str(tmp_path / "out"), name=name)
         logging.getLogger(f"{name}.part").info("hello")
         logging.getLogger(f"{name}other").info("not ours")
         logger.warning("careful")
         console = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
-        assert [line.split(" ", 2)[2] for line in console[:1]] == ["short.part]: hello"]
+        assert [line.split(" ", 2)[2] for line in console[:1]] == [f"{name}.part]: hello"]
         assert console[1].startswith("WARNING [")
-        assert console[1].endswith("short]: careful")
+        assert console[1].endswith(f"{name}]: careful")
         # The file has full names and no colours.
         lines = (tmp_path / "out" / "log.txt").read_text().splitlines()
         assert [line.split("] ")[1] for line in lines] == [
@@ -43,22 +43,16 @@ class TestSetup:
         assert capsys.readouterr().out == ""
         assert "hello" in (tmp_path / "a.log.rank3").read_text()
 
-    def test_plain_console(self, name, capsys):
-        setup_logger(name=name, color=False).error("oh")
-        assert re.fullmatch(rf"\[[^]]+\] {name} ERROR: oh\n", capsys.readouterr().out)
-
-    def test_no_console(self, name, capsys):
-        setup_logger(name=name, configure_stdout=False).error("oh")
-        assert capsys.readouterr().out == ""
+    def test_our_own_name_is_short_on_the_console(self, tmp_path, capsys):
+        logger = setup_logger(str(tmp_path / "a.log"), name="match_rcnn.lite.test_logger")
+        logger.info("hello")
+        logger.handlers.clear()
+        setup_logger.cache_clear()
+        assert " lite.test_logger]: " in re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+        assert " match_rcnn.lite.test_logger INFO" in (tmp_path / "a.log").read_text()
 
     def test_two_loggers_share_a_file(self, name, tmp_path):
         path = str(tmp_path / "log.txt")
         setup_logger(path, name=name).info("one")
         setup_logger(path, name=f"{name}.sub").info("two")
         assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
-
-
-def test_small_table():
-    rows = create_small_table({"AP": 12.3456, "n": 3}).splitlines()
-    assert [c.strip() for c in rows[0].strip("|").split("|")] == ["AP", "n"]
-    assert [c.strip() for c in rows[2].strip("|").split("|")] == ["12.346", "3"]

@@ -53,8 +53,8 @@ def find_top_rpn_proposals(
     all_finite = bool(finite.all())
     if training and not all_finite:
         raise FloatingPointError(
-            "predicted boxes or scores contain Inf/NaN: training has diverged. "
-            "Lower the learning rate, warm up longer, or clip gradients."
+            "the proposals are not all finite, so training has diverged: lower the learning rate, "
+            "warm up for longer, or clip gradients"
         )
     results = []
     for index, image_size in enumerate(image_sizes):

@@ -82,34 +82,28 @@ def fast_rcnn_inference_single_image(
 
 
 @torch.no_grad()
-def _log_classification_stats(
-    pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn"
-) -> None:
-    """Put accuracies in the event storage.
+def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor) -> None:
+    """Put accuracies in the event storage; those of the foreground only where there is any.
 
     Args:
         pred_logits: (R, C + 1).
         gt_classes: (R,).
-        prefix: of the names ``cls_accuracy``, and, where there is foreground, ``fg_cls_accuracy``
-            and ``false_negative`` (the part of it that is taken for background).
     """
-    total = gt_classes.numel()
-    if total == 0:
+    if gt_classes.numel() == 0:
         return
     background = pred_logits.shape[1] - 1
     predicted = pred_logits.argmax(dim=1)
     correct = predicted == gt_classes
     foreground = (gt_classes >= 0) & (gt_classes < background)
     missed = foreground & (predicted == background)
-    counts = torch.stack(
-        [correct.sum(), foreground.sum(), (correct & foreground).sum(), missed.sum()]
-    )
-    num_correct, num_fg, num_fg_correct, num_missed = counts.tolist()
-    storage = get_event_storage()
-    storage.put_scalar(f"{prefix}/cls_accuracy", num_correct / total)
+    # One wait for a GPU.
+    counts = torch.stack([correct, foreground, correct & foreground, missed]).sum(dim=1).tolist()
+    num_correct, num_fg, num_fg_correct, num_missed = counts
+    stats = {"cls_accuracy": num_correct / gt_classes.numel()}
     if num_fg > 0:
-        storage.put_scalar(f"{prefix}/fg_cls_accuracy", num_fg_correct / num_fg)
-        storage.put_scalar(f"{prefix}/false_negative", num_missed / num_fg)
+        stats |= {"fg_cls_accuracy": num_fg_correct / num_fg, "false_negative": num_missed / num_fg}
+    for name, value in stats.items():
+        get_event_storage().put_scalar(f"fast_rcnn/{name}", value)
 
 
 class FastRCNNOutputLayers(nn.Module):

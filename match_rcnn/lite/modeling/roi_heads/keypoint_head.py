@@ -3,6 +3,7 @@
 Shapes: ``R`` RoIs of the batch, ``K`` keypoints, ``S`` side of the heat map in cells.
 """
 
+import itertools
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,8 @@ __all__ = [
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 """Callables ``(cfg, input_shape) -> nn.Module``, called with features and Instances."""
 
-_TOTAL_SKIPPED = 0
+# Batches of this process that no keypoint took part in; their number is logged.
+_skipped = itertools.count(1)
 
 
 def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
@@ -49,27 +51,21 @@ def keypoint_rcnn_loss(
         A scalar; 0 with a gradient path where no keypoint takes part.
     """
     side = pred_keypoint_logits.shape[2]
-    targets, valid = [], []
-    for per_image in instances:
-        if len(per_image) == 0:
-            continue
-        cells, inside = per_image.gt_keypoints.to_heatmap(per_image.proposal_boxes.tensor, side)
-        targets.append(cells.flatten())
-        valid.append(inside.flatten().bool())
-    index = nonzero_tuple(torch.cat(valid))[0] if valid else None
-    if index is None or index.numel() == 0:
-        _count_skipped_batch()
+    found = [
+        image.gt_keypoints.to_heatmap(image.proposal_boxes.tensor, side)
+        for image in instances
+        if len(image) > 0
+    ]
+    valid = [inside.flatten() for _, inside in found]
+    index = nonzero_tuple(torch.cat(valid))[0] if valid else torch.zeros(0, dtype=torch.int64)
+    if len(index) == 0:
+        storage = get_event_storage()
+        storage.put_scalar("kpts_num_skipped_batches", next(_skipped), smoothing_hint=False)
         return pred_keypoint_logits.sum() * 0
+    cells = torch.cat([cells.flatten() for cells, _ in found])[index]
     logits = pred_keypoint_logits.flatten(0, 1).flatten(1)
-    loss = F.cross_entropy(logits[index], torch.cat(targets)[index], reduction="sum")
-    return loss / (index.numel() if normalizer is None else normalizer)
-
-
-def _count_skipped_batch() -> None:
-    global _TOTAL_SKIPPED
-    _TOTAL_SKIPPED += 1
-    storage = get_event_storage()
-    storage.put_scalar("kpts_num_skipped_batches", _TOTAL_SKIPPED, smoothing_hint=False)
+    loss = F.cross_entropy(logits[index], cells, reduction="sum")
+    return loss / (len(index) if normalizer is None else normalizer)
 
 
 def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[Instances]) -> None:

@@ -58,20 +58,19 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
         proposals: foreground of each image, with ``proposal_boxes`` and ``gt_keypoints``; images
             without any may lack the latter.
     """
-    selected, counts = [], []
-    for per_image in proposals:
-        if len(per_image) == 0:
-            selected.append(per_image)
-            continue
-        keypoints = per_image.gt_keypoints.tensor
-        low, high = per_image.proposal_boxes.tensor[:, None].split(2, dim=2)
-        inside = ((keypoints[..., :2] >= low) & (keypoints[..., :2] <= high)).all(dim=2)
-        index = nonzero_tuple((inside & (keypoints[..., 2] >= 1)).any(dim=1))[0]
-        counts.append(len(index))
-        selected.append(per_image[index])
+    selected = [p[_with_visible_keypoint(p)] if len(p) > 0 else p for p in proposals]
+    counts = [len(chosen) for p, chosen in zip(proposals, selected, strict=True) if len(p) > 0]
     mean = float(np.mean(counts)) if counts else 0.0
     get_event_storage().put_scalar("keypoint_head/num_fg_samples", mean)
     return selected
+
+
+def _with_visible_keypoint(rois: Instances) -> Tensor:
+    """The rows of RoIs that hold a labelled keypoint of their ground truth."""
+    keypoints = rois.gt_keypoints.tensor
+    low, high = rois.proposal_boxes.tensor[:, None].split(2, dim=2)
+    inside = ((keypoints[..., :2] >= low) & (keypoints[..., :2] <= high)).all(dim=2)
+    return nonzero_tuple((inside & (keypoints[..., 2] >= 1)).any(dim=1))[0]
 
 
 class ROIHeads(nn.Module):
