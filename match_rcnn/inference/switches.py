@@ -11,6 +11,7 @@ break it into pieces and compile them again and again.
 import importlib.util
 import shutil
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -66,35 +67,33 @@ def apply_switches(model: nn.Module, cfg: CfgNode) -> None:
 
 
 def infer_in(model: nn.Module, name: str) -> None:
-    """From now on the model's inference runs in "bfloat16" or "float16"; training is left alone.
+    """From now on the model's inference runs in "bfloat16" or "float16", however it is called: by
+    ``model(batch)``, or ``model.inference`` with boxes of the caller's. Training is left alone.
 
-    Results come in float32. See :func:`resolve_precision` for what it raises.
+    Results come in float32.
+
+    Raises:
+        ValueError: see :func:`resolve_precision`; or the model has no method ``inference``.
     """
+    if not hasattr(model, "inference"):
+        raise ValueError(
+            f"TEST.PRECISION: {type(model).__name__} has no method inference to run in {name}"
+        )
     device = next(model.parameters()).device.type
-    casting = _Casting(device, resolve_precision(name, device, "TEST.PRECISION"))
-    model.register_forward_pre_hook(casting.begin)
-    model.register_forward_hook(casting.end, always_call=True)
+    host: Any = model
+    host.inference_precision = resolve_precision(name, device, "TEST.PRECISION")
+    # A bound method, so that a copy of the model runs the copy's weights.
+    host.inference = MethodType(_infer, model)
 
 
-class _Casting:
-    """Autocast as a pair of hooks: around the forward pass, so that whoever calls the model gets
-    it."""
-
-    def __init__(self, device: str, precision: torch.dtype) -> None:
-        self.device, self.precision = device, precision
-        self.running: list[torch.autocast] = []
-
-    def begin(self, model: nn.Module, inputs: Any) -> None:
-        if not model.training:
-            self.running.append(torch.autocast(self.device, dtype=self.precision))
-            self.running[-1].__enter__()
-
-    def end(self, model: nn.Module, inputs: Any, outputs: Any) -> Any:
-        if self.running:
-            self.running.pop().__exit__(None, None, None)
-            for image in outputs if isinstance(outputs, list) else ():
-                _to_float32(image["instances"])
-        return outputs
+def _infer(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """The class's ``inference`` in the instance's precision."""
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, dtype=model.inference_precision):
+        found = type(model).inference(model, *args, **kwargs)
+    for image in found:
+        _to_float32(image["instances"] if isinstance(image, dict) else image)
+    return found
 
 
 def _to_float32(instances: Any) -> None:

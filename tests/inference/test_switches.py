@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -16,16 +18,20 @@ class Model(nn.Module):
         self.seen = []
 
     def forward(self, x):
+        return {"loss": self._maps(x).sum()} if self.training else self.inference(x)
+
+    def inference(self, x, do_postprocess=True):
+        found = Instances((8, 8), pred_boxes=Boxes(torch.ones(1, 4)))
+        found.embedding = self._maps(x).flatten(1)
+        found.pred_classes = torch.tensor([2])
+        return [{"instances": found}] if do_postprocess else [found]
+
+    def _maps(self, x):
         y = self.conv(x)
         self.seen.append(y.dtype)
         if x.sum() == 0:
             raise RuntimeError("no image")
-        if self.training:
-            return {"loss": y.sum()}
-        found = Instances((8, 8), pred_boxes=Boxes(torch.ones(1, 4)))
-        found.embedding = y.flatten(1)
-        found.pred_classes = torch.tensor([2])
-        return [{"instances": found}]
+        return y
 
 
 @pytest.fixture
@@ -59,6 +65,30 @@ def test_inference_alone_is_in_low_precision_and_gives_float32(model):
     assert model.seen[-1] == torch.float32
 
 
+def test_given_boxes_are_embedded_in_the_same_precision_as_found_ones(model):
+    apply_switches(model.eval(), config(TEST__PRECISION="bfloat16"))
+    found = model(IMAGE)[0]["instances"]
+    (given,) = model.inference(IMAGE, do_postprocess=False)
+    assert model.seen == [torch.bfloat16, torch.bfloat16]
+    assert given.embedding.dtype == torch.float32
+    assert torch.equal(given.embedding, found.embedding)
+
+
+def test_a_copy_of_the_model_runs_its_own_weights(model):
+    infer_in(model.eval(), "bfloat16")
+    other = copy.deepcopy(model)
+    other.conv.weight.data.zero_()
+    other.conv.bias.data.zero_()
+    assert not other(IMAGE)[0]["instances"].embedding.any()
+    assert model(IMAGE)[0]["instances"].embedding.any()
+    assert other.seen == [torch.bfloat16]
+
+
+def test_a_model_without_an_inference_path_is_refused():
+    with pytest.raises(ValueError, match=r"TEST\.PRECISION: Conv2d has no method inference"):
+        infer_in(nn.Conv2d(3, 4, 3), "bfloat16")
+
+
 def test_autocast_ends_with_the_forward_pass_even_if_that_fails(model):
     infer_in(model.eval(), "bfloat16")
     with pytest.raises(RuntimeError, match="no image"):
@@ -79,7 +109,7 @@ def test_the_defaults_change_nothing(model):
     apply_switches(model.eval(), get_match_rcnn_cfg())
     model(IMAGE)
     assert model.seen == [torch.float32]
-    assert not model._forward_hooks
+    assert "inference" not in vars(model)
 
 
 def test_float16_needs_a_gpu(model):
