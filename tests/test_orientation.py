@@ -19,6 +19,7 @@ from match_rcnn.inference.pictures import draw_sources, ground_truth_source, pre
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.reporting.charts.photos import photo
 from match_rcnn.reporting.charts.queries import _cut
+from match_rcnn.reporting.numbers.runs import Run
 from match_rcnn.retrieval.gallery.catalogue import CatalogueImage
 from match_rcnn.retrieval.gallery.indexing import _read
 from match_rcnn.retrieval.gallery.items import GalleryItem, Hit
@@ -35,7 +36,7 @@ def baseline(path):
 
 
 def report(path):
-    return photo(path.parent, 1)
+    return photo(Run("", path, "", "", image_root=path.parent), 1)
 
 
 def retrieval_figure(path):

@@ -10,7 +10,6 @@ import numpy as np
 from markupsafe import Markup
 
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.reporting.charts import plots
 from match_rcnn.reporting.charts.landmarks import landmark_drawings
@@ -24,10 +23,9 @@ from match_rcnn.reporting.numbers.dataset import (
 )
 from match_rcnn.reporting.pages import Figure, Group, Page, Section, Table
 from match_rcnn.reporting.tables import MISSING
-from match_rcnn.utils.arrays import FloatArray
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 _SOURCE_NAMES = {"user": "consumers", "shop": "shops"}
-_NAMES = [category.name for category in CATEGORIES]
 _MANY = 5  # items of an image, and styles, from here on in one row
 
 
@@ -35,7 +33,7 @@ def write_dataset_report(files: Sequence[Path], output: Path) -> tuple[Path, lis
     """Write ``dataset.html`` and ``dataset.md`` into ``output``.
 
     Args:
-        files: converted annotation files, one a split.
+        files: annotation files in COCO form, one a split; each has categories of its own.
 
     Returns:
         The page, and the tables for the console.
@@ -54,7 +52,8 @@ def write_dataset_report(files: Sequence[Path], output: Path) -> tuple[Path, lis
 
 
 def build(splits: Sequence[Statistics]) -> list[Section]:
-    makers: list[Callable[[Sequence[Statistics]], Section]] = [
+    """Those sections for which some split has the labels."""
+    makers: list[Callable[[Sequence[Statistics]], Section | None]] = [
         _overview,
         _categories,
         _variations,
@@ -63,52 +62,66 @@ def build(splits: Sequence[Statistics]) -> list[Section]:
         _pairs,
         _problems,
     ]
-    return [make(splits) for make in makers]
+    return [section for section in (make(splits) for make in makers) if section is not None]
 
 
 def _overview(splits: Sequence[Statistics]) -> Section:
     table = Table("Counts", ["", *(split.name for split in splits)])
-    rows: dict[str, Callable[[Statistics], str]] = {
-        "images": lambda s: f"{len(s.image_pixels):,}",
-        "images of consumers": lambda s: f"{(s.image_sources == 'user').sum():,}",
-        "images of shops": lambda s: f"{(s.image_sources == 'shop').sum():,}",
-        "images without items": lambda s: f"{(s.items_per_image == 0).sum():,}",
-        "items": lambda s: f"{len(s.category):,}",
-        "items of consumers": lambda s: f"{(s.sources == 'user').sum():,}",
-        "items of shops": lambda s: f"{(s.sources == 'shop').sum():,}",
-        "items an image": lambda s: f"{len(s.category) / max(len(s.image_pixels), 1):.2f}",
-        "pair ids": lambda s: f"{len(np.unique(s.pair_ids[s.pair_ids >= 0])):,}",
-        "items of style above 0": lambda s: f"{(s.styles > 0).sum():,}",
-        "products (pair id and style)": lambda s: f"{len(s.products().user):,}",
-        "products that both show": lambda s: f"{s.products().matched.sum():,}",
-        "consumer-to-shop pairs": lambda s: f"{s.products().pairs:,}",
-        "items without a labelled landmark": lambda s: f"{(s.labelled == 0).sum():,}",
+    rows: dict[str, Callable[[Statistics], float]] = {
+        "images": lambda s: len(s.image_pixels),
+        "images of consumers": lambda s: (s.image_sources == "user").sum(),
+        "images of shops": lambda s: (s.image_sources == "shop").sum(),
+        "images without items": lambda s: (s.items_per_image == 0).sum(),
+        "items": lambda s: len(s.category),
+        "items of consumers": lambda s: (s.sources == "user").sum(),
+        "items of shops": lambda s: (s.sources == "shop").sum(),
+        "items an image": lambda s: len(s.category) / max(len(s.image_pixels), 1),
+        "ignore regions": lambda s: s.ignored,
+        "pair ids": lambda s: len(np.unique(s.pair_ids[s.pair_ids >= 0])),
+        "items of style above 0": lambda s: (s.styles > 0).sum(),
+        "products (pair id and style)": lambda s: len(s.products().user),
+        "products that both show": lambda s: s.products().matched.sum(),
+        "consumer-to-shop pairs": lambda s: s.products().pairs,
+        "items without a labelled landmark": lambda s: (s.labelled == 0).sum(),
     }
-    for name, make in rows.items():
-        table.add(name, *(make(split) for split in splits))
+    for name, count in rows.items():
+        table.add(name, *(_number(count(split)) for split in splits))
     return Section("Overview", "", [table])
 
 
+def _number(value: float) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _names(splits: Sequence[Statistics]) -> list[str]:
+    """The categories of all splits, each once."""
+    return list(dict.fromkeys(c.name for split in splits for c in split.taxonomy.categories))
+
+
+def _by_name(split: Statistics, chosen: BoolArray, names: Sequence[str]) -> FloatArray:
+    """Items of those ``chosen``, by the names of categories."""
+    own = (c.name for c in split.taxonomy.categories)
+    counts = dict(zip(own, split.by_category(chosen).tolist(), strict=True))
+    return np.array([counts.get(name, 0) for name in names], dtype=np.float64)
+
+
 def _categories(splits: Sequence[Statistics]) -> Section:
-    figures, columns = [], []
+    names, figures, columns = _names(splits), [], []
     for split in splits:
         bars = [
-            Series(name, split.by_category(split.sources == source).astype(np.float64))
+            Series(name, _by_name(split, split.sources == source, names))
             for source, name in _SOURCE_NAMES.items()
         ]
-        unknown = split.by_category(~np.isin(split.sources, SOURCES)).astype(np.float64)
-        if unknown.any():
-            bars.append(Series("source unknown", unknown))
-        chart = plots.legend([one.name for one in bars], "bars")
-        chart += plots.bar_chart(_NAMES, bars, "items")
+        bars.append(Series("source unknown", _by_name(split, split.sources == "", names)))
+        columns.append([*(b.values for b in bars[:2]), np.sum([b.values for b in bars], axis=0)])
+        seen = [one for one in bars if one.values.any()]
+        chart = plots.legend([one.name for one in seen], "bars")
+        chart += plots.bar_chart(names, seen, "items")
         figures.append(Figure(chart, caption=split.name))
-        columns.append(
-            [*(one.values for one in bars[:2]), np.sum([b.values for b in bars], axis=0)]
-        )
     headers = [*_SOURCE_NAMES.values(), "all", "share"]
     groups = [(split.name, len(headers)) for split in splits]
     table = Table("Items by category", ["", *headers * len(splits)], groups=groups)
-    for i, name in enumerate(_NAMES):
+    for i, name in enumerate(names):
         cells: list[str] = []
         for user, shop, every in columns:
             cells += [f"{user[i]:,.0f}", f"{shop[i]:,.0f}", f"{every[i]:,.0f}"]
@@ -117,7 +130,9 @@ def _categories(splits: Sequence[Statistics]) -> Section:
     return Section("Categories", "", [], [Group(figures, "grid two")], [table])
 
 
-def _variations(splits: Sequence[Statistics]) -> Section:
+def _variations(splits: Sequence[Statistics]) -> Section | None:
+    if not any(levels.any() for split in splits for levels in split.levels.values()):
+        return None
     headers = [name for _ in splits for name in (*_SOURCE_NAMES.values(), "all", "share")]
     groups = [(split.name, 4) for split in splits]
     table = Table("Items by variation", ["", "", *headers], groups=groups, heads=2)
@@ -149,27 +164,32 @@ def _variation_chart(split: Statistics) -> Markup:
     return plots.bar_chart(names, bars, "percent of the items")
 
 
-def _landmarks(splits: Sequence[Statistics]) -> Section:
+def _landmarks(splits: Sequence[Statistics]) -> Section | None:
+    splits = [split for split in splits if split.labelled.any()]
+    if not splits:
+        return None
     headers = [name for _ in splits for name in ("visible", "occluded", "not labelled")]
     spans = [(split.name, 3) for split in splits]
     table = Table("Landmarks by visibility", ["", *headers], groups=spans)
+    counts = [_visibility_by_name(split) for split in splits]
+    for name in _names(splits):
+        found = [own.get(name, np.zeros((0, 3))).sum(0) for own in counts]
+        if any(one.sum() for one in found):
+            table.add(name, *(_share(one[v], one.sum()) for one in found for v in (2, 1, 0)))
     groups = []
-    for category in CATEGORIES:
-        cells = []
-        for split in splits:
-            counts = split.visibility[category.id].sum(0)
-            cells += [_share(counts[v], counts.sum()) for v in (2, 1, 0)]
-        table.add(category.name, *cells)
     for split in splits:
         shares = {i: _visible(counts) for i, counts in split.visibility.items()}
         totals = {i: counts.sum(1) for i, counts in split.visibility.items()}
-        title = f"{split.name}: share of visible ones"
-        drawn = landmark_drawings(title, CATEGORIES, shares, totals, 1.0, open_ended=False)
-        groups.append(drawn)
+        title, kinds = f"{split.name}: share of visible ones", split.taxonomy.categories
+        groups.append(landmark_drawings(title, kinds, shares, totals, 1.0, open_ended=False))
     return Section("Landmark visibility", "", [], groups, [table])
 
 
-def _visible(counts: np.ndarray) -> FloatArray:  # type: ignore[type-arg]
+def _visibility_by_name(split: Statistics) -> dict[str, IntArray]:
+    return {c.name: split.visibility[c.id] for c in split.taxonomy.categories}
+
+
+def _visible(counts: IntArray) -> FloatArray:
     total = counts.sum(1)
     shares: FloatArray = np.full(len(total), np.nan)
     np.divide(counts[:, 2], total, out=shares, where=total > 0)
@@ -209,6 +229,7 @@ def _between(split: Statistics, low: float, high: float) -> str:
 
 def _pairs(splits: Sequence[Statistics]) -> Section:
     items = Table("Images by number of items", ["items", *(split.name for split in splits)])
+    paired = any((split.styles > 0).any() for split in splits)
     styles = Table("Items by style", ["style", *(split.name for split in splits)])
     matches = Table("Products by shop items", ["shop items", *(split.name for split in splits)])
     for number in range(_MANY + 1):
@@ -221,11 +242,13 @@ def _pairs(splits: Sequence[Statistics]) -> Section:
             cells.append(_count(products.shop[products.user > 0], number))
         matches.add(more, *cells)
     matches.note = "Of products that a consumer's photo shows; with 0 they cannot be found."
+    if not paired:
+        return Section("Items", "", [items])
     lead = "A product is one style, above 0, of one pair id; items of style 0 take part in no pair."
     return Section("Items, styles and pairs", lead, [items, styles, matches])
 
 
-def _count(values: np.ndarray, number: int) -> str:  # type: ignore[type-arg]
+def _count(values: IntArray, number: int) -> str:
     return f"{int((values >= number if number == _MANY else values == number).sum()):,}"
 
 

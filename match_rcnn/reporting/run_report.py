@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.reporting import tables
 from match_rcnn.reporting.charts import photos, plots
 from match_rcnn.reporting.charts.landmarks import landmark_drawings, strongest
@@ -106,16 +105,20 @@ def _at_a_glance(runs: Sequence[Run]) -> Section | None:
 
 
 def _subsets(runs: Sequence[Run]) -> Section | None:
-    views = tables.seen_views(runs)
-    if not views:
+    if not tables.seen_views(runs):
         return None
     lead = (
         "An item outside the subset is ignored, as items outside an area range are in COCO: no "
         "miss, and a detection of it is neither right nor wrong. A detection of nothing is wrong "
         "in every subset."
     )
-    made = [tables.by_subset(runs, view) for view in tables.PAPER_TABLES if view in views]
-    return Section("By subset", lead, [*made, tables.by_source(runs)])
+    views = [view for view in tables.PAPER_TABLES if tables.has_subsets(runs, view)]
+    made = [tables.by_subset(runs, view) for view in views]
+    if any(run.truth is None or run.truth.sources is not None for run in runs):
+        made.append(tables.by_source(runs))
+    if not made:
+        return None
+    return Section("By subset", lead, made)
 
 
 def _retrieval(runs: Sequence[Run]) -> Section | None:
@@ -133,7 +136,7 @@ def _categories(runs: Sequence[Run]) -> Section | None:
     views = tables.seen_views(runs)
     if not views:
         return None
-    names = [category.name for category in CATEGORIES]
+    names = tables.category_names(runs)
     figures = []
     for run in runs:
         dots = [
@@ -177,25 +180,29 @@ def _landmarks(runs: Sequence[Run]) -> Section | None:
     measured = {
         run.name: analysis.landmark_errors(run.truth, run.found["keypoints"])
         for run in runs
-        if run.truth is not None and "keypoints" in run.found
+        if run.truth is not None and "keypoints" in run.found and run.taxonomy.num_landmarks
     }
     if not measured:
         return None
+    names = tables.category_names([run for run in runs if run.name in measured])
     highest = strongest(v for found in measured.values() for v in found.errors.values())
     groups, columns = [], {}
     for run in (r for r in runs if r.name in measured):
         found = measured[run.name]
         words = f"{caption(run, runs)}; {found.measured:,} of {found.items:,} labelled items"
-        drawn = landmark_drawings(words, CATEGORIES, found.errors, found.counts, highest)
+        categories = run.taxonomy.categories
+        drawn = landmark_drawings(words, categories, found.errors, found.counts, highest)
         groups.append(drawn)
-        means = [found.errors[c.id] for c in CATEGORIES]
-        columns[caption(run, runs)] = [_percent(m[np.isfinite(m)]) for m in means]
+        means = {c.name: found.errors[c.id] for c in categories}
+        columns[caption(run, runs)] = [
+            _percent(means[name][np.isfinite(means[name])]) if name in means else tables.MISSING
+            for name in names
+        ]
     lead = (
         "Mean distance between a found landmark and the annotated one, visible or occluded, as "
         "a share of the square root of the item's area. Measured on the most similar detection "
         "of the item's category, from an OKS of 0.1 on; what was not found at all is not in it."
     )
-    names = [c.name for c in CATEGORIES]
     table = tables.side_by_side("Mean error by category", "", columns, names)
     return Section("Landmark errors", lead, [], groups, [table])
 
@@ -211,7 +218,7 @@ def _confusion(runs: Sequence[Run]) -> Section | None:
         assert run.truth is not None
         best = analysis.rightness(run.truth, run.found["bbox"]).best
         counts = analysis.confusion(run.truth, run.found["bbox"], best)
-        names = [_own_name(name) for name in run.truth.category_names]
+        names = [run.taxonomy.named(name).name for name in run.truth.category_names]
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         chart = plots.heat_map(
             [*names, "no item"], [*names, "not found"], shares, counts, "Confusion of categories"
@@ -227,10 +234,6 @@ def _confusion(runs: Sequence[Run]) -> Section | None:
         "the best F1. The darker, the larger the share of the row."
     )
     return Section("Confusion between categories", lead, [top], [Group(figures, "grid wide")])
-
-
-def _own_name(name: str) -> str:
-    return next((c.name for c in CATEGORIES if c.coco_name == name), name)
 
 
 def _add_confusions(table: Table, counts: IntArray, names: Sequence[str], run: str) -> None:
@@ -316,7 +319,7 @@ def _photo_row(
     truth = runs[0].truth
     assert truth is not None
     image_id = int(truth.image_ids[index])
-    image = photos.photo(runs[0].image_root, image_id)
+    image = photos.photo(runs[0], image_id)
     if image is None:
         return []
     address = photos.drawn_truth(truth, index, image)
@@ -354,12 +357,12 @@ def _queries(runs: Sequence[Run], number: int) -> Section | None:
 def _query_row(run: Run, task: str, query: int, runs: Sequence[Run]) -> Group | None:
     part = run.retrieval[task]
     detection, item = int(part.standing[query]), int(part.scores.items[query])
-    image = photos.photo(run.image_root, int(part.truth.queries.image_ids[item]))
+    image = photos.photo(run, int(part.truth.queries.image_ids[item]))
     if image is None:
         return None
     if detection < 0:
         return Group(note=f"{run.name}: the item was not detected")
-    name = CATEGORIES[int(part.truth.queries.classes[item]) - 1].name
+    name = run.taxonomy.category(part.truth.queries.classes[item]).name
     address = photos.cut(image, part.retrieved.boxes[detection])
     figures = [_picture(address, f"query: {name}", name, "query"), *_retrieved(run, task, query)]
     place = int(part.scores.places[query])
@@ -374,7 +377,7 @@ def _retrieved(run: Run, task: str, query: int) -> list[Figure]:
     detection, right = int(part.standing[query]), part.right(query)
     for place in range(min(_SHOWN_RETRIEVED, len(right))):
         image_id = int(part.retrieved.gallery_image_ids[detection, place])
-        image = photos.photo(run.image_root, image_id)
+        image = photos.photo(run, image_id)
         if image is None:
             continue
         address = photos.cut(image, part.retrieved.gallery_boxes[detection, place])

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS, TOPS
 from match_rcnn.reporting.pages import Table
@@ -85,10 +85,10 @@ def overview(runs: "Sequence[Run]") -> Table:
     """AP, AP50 and AP75 of every view."""
     table = Table("AP over everything", ["", "", *APS], heads=2)
     for view in seen_views(runs):
-        known = PUBLISHED_APS[view]
-        table.add(VIEW_NAMES[view], PUBLISHED, *(share(known[a]) for a in APS), quiet=True)
-        for run in runs:
-            table.add("", caption(run, runs), *(of_run(run, f"{view}/{ap}") for ap in APS))
+        rows = [[caption(run, runs), *(of_run(run, f"{view}/{a}") for a in APS)] for run in runs]
+        if known := _published(runs):
+            rows.insert(0, [PUBLISHED, *(share(PUBLISHED_APS[view][a]) for a in APS)])
+        _add(table, VIEW_NAMES[view], rows, known)
     return table
 
 
@@ -102,12 +102,20 @@ def by_subset(runs: "Sequence[Run]", view: str) -> Table:
     title = f"Table {PAPER_TABLES[view]}: {VIEW_NAMES[view]}, by subset"
     table = Table(title, ["", "", *_LEVEL_HEADERS, "overall"], groups=_GROUPS, heads=2)
     for ap in APS:
-        known = share(PUBLISHED_APS[view][ap])
-        table.add(ap, PUBLISHED, *[MISSING] * len(_SUFFIXES), known, quiet=True)
-        for run in runs:
-            cells = [of_run(run, f"{view}/{ap}-{suffix}") for suffix in _SUFFIXES]
-            table.add("", caption(run, runs), *cells, of_run(run, f"{view}/{ap}"))
+        names = [*(f"{view}/{ap}-{suffix}" for suffix in _SUFFIXES), f"{view}/{ap}"]
+        rows = [[caption(run, runs), *(of_run(run, name) for name in names)] for run in runs]
+        if known := _published(runs):
+            rows.insert(0, [PUBLISHED, *[MISSING] * len(_SUFFIXES), share(PUBLISHED_APS[view][ap])])
+        _add(table, ap, rows, known)
     return table
+
+
+def has_subsets(runs: "Sequence[Run]", view: str) -> bool:
+    """Whether there is a table by scale, occlusion, ...: DeepFashion2's categories have one in the
+    paper, other data where some item has a level."""
+    names = [f"{view}/AP-{suffix}" for suffix in _SUFFIXES]
+    found = any(of_run(run, name) != MISSING for run in runs for name in names)
+    return found or (_published(runs) and view in seen_views(runs))
 
 
 def by_source(runs: "Sequence[Run]") -> Table:
@@ -122,6 +130,22 @@ def by_source(runs: "Sequence[Run]") -> Table:
     return table
 
 
+def category_names(runs: "Sequence[Run]") -> list[str]:
+    """Those of all runs' taxonomies, each once."""
+    return list(dict.fromkeys(c.name for run in runs for c in run.taxonomy.categories))
+
+
+def _published(runs: "Sequence[Run]") -> bool:
+    """Whether the paper's figures are of the same categories."""
+    return any(run.taxonomy == DEEPFASHION2 for run in runs)
+
+
+def _add(table: Table, head: str, rows: Sequence[Sequence[str]], published: bool) -> None:
+    """Rows under one head, the first of them published."""
+    for i, row in enumerate(rows):
+        table.add("" if i else head, *row, quiet=published and not i)
+
+
 def by_category(runs: "Sequence[Run]") -> Table:
     """AP of each category (not in the paper)."""
     views = seen_views(runs)
@@ -130,9 +154,8 @@ def by_category(runs: "Sequence[Run]") -> Table:
     headers = [run.name if several else VIEW_NAMES[view] for view, run in columns]
     groups = [(VIEW_NAMES[view], len(runs)) for view in views] if several else []
     table = Table("AP by category (not in the paper)", ["", *headers], groups=groups)
-    for category in CATEGORIES:
-        cells = [of_run(run, f"{view}/AP-{category.name}") for view, run in columns]
-        table.add(category.name, *cells)
+    for name in category_names(runs):
+        table.add(name, *(of_run(run, f"{view}/AP-{name}") for view, run in columns))
     return table
 
 
@@ -140,7 +163,7 @@ def retrieval_overall(runs: "Sequence[Run]") -> Table:
     """Table 8: top-k accuracy, by features."""
     headers = ["features", "", "boxes", *_top_names()]
     table = Table("Table 8: consumer-to-shop retrieval", headers, heads=3)
-    for features, known in PUBLISHED_RETRIEVAL.items():
+    for features, known in (PUBLISHED_RETRIEVAL if _published(runs) else {}).items():
         cells = [share(known[k]) for k in TOPS]
         table.add(features, PUBLISHED, "detected", *cells, quiet=True)
     for run, task, boxes in _retrieval_rows(runs):
@@ -164,7 +187,7 @@ def retrieval_by_subset(runs: "Sequence[Run]") -> Table:
     for k in SUBSET_TOPS:
         for features in dict.fromkeys(run.features for run in runs):
             rows = _retrieval_rows([run for run in runs if run.features == features])
-            if rows and features in PUBLISHED_RETRIEVAL:
+            if rows and features in PUBLISHED_RETRIEVAL and _published(runs):
                 known = share(PUBLISHED_RETRIEVAL[features][k])
                 cells = [*[MISSING] * len(_SUFFIXES), known, MISSING]
                 source = f"{PUBLISHED}, {features}"

@@ -34,6 +34,7 @@ class GroundTruth:
         crowd: (G,).
         num_keypoints: (G,) as the file gives them; 0 makes an item ignored in landmark scores.
         taxonomy: says the landmarks of each category.
+        file_names: (I,) of the images, ``""`` where the file has none.
         landmarks: with visibility, if they were asked for.
         attributes: by ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint``: (G,) 1 to 3, 0 where
             the file has none.
@@ -60,6 +61,7 @@ class GroundTruth:
     masks: Sequence[bytes] | None = None
     unmasked: BoolArray | None = None
     taxonomy: Taxonomy = DEEPFASHION2
+    file_names: tuple[str, ...] = ()
 
     @property
     def groups(self) -> IntArray:

@@ -75,6 +75,7 @@ def _ground_truth(file: CocoFile, items: Items, taxonomy: Taxonomy) -> GroundTru
         masks=masks,
         unmasked=unmasked,
         taxonomy=taxonomy,
+        file_names=images.file_names,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from match_rcnn.data.synthetic.templates import TEMPLATES
-from match_rcnn.data.taxonomy import Category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category
 from match_rcnn.reporting.charts import svg
 from match_rcnn.reporting.pages import Figure, Group
 from match_rcnn.utils.arrays import FloatArray, IntArray
@@ -21,20 +21,32 @@ def landmark_drawing(
     values: (n,) drawn from pale (0) to strong (``highest``), hollow where NaN.
     counts: (n,) how often each was measured.
     """
-    wide = _TALL * TEMPLATES[category.id].aspect
-    points = _MARGIN + TEMPLATES[category.id].xy * [wide, _TALL]
+    aspect, places = _shape(category)
+    wide = _TALL * aspect
+    points = _MARGIN + places * [wide, _TALL]
+    names = [f"landmark {name}" if name.isdigit() else name for name in category.landmark_names]
     parts = [svg.path([tuple(points[i]) for i in outline], "outline") for outline in category.paths]
     for i, (x, y) in enumerate(points.tolist()):
         if not np.isfinite(values[i]):
-            tip = svg.title(f"landmark {i + 1}: not measured")
+            tip = svg.title(f"{names[i]}: not measured")
             parts.append(svg.element("circle", tip, cx=x, cy=y, r=3.0, class_="hollow"))
             continue
         share = min(1.0, float(values[i]) / highest) if highest else 0.0
-        tip = svg.title(f"landmark {i + 1}: {values[i]:.1%}, measured {counts[i]} times")
+        tip = svg.title(f"{names[i]}: {values[i]:.1%}, measured {counts[i]} times")
         parts.append(svg.element("circle", cx=x, cy=y, r=3 + 4 * share, class_="paper"))
         parts.append(_mark(x, y, share, tip))
     size = (wide + 2 * _MARGIN, _TALL + 2 * _MARGIN)
     return svg.canvas(*size, parts, f"Landmarks of {category.name}")
+
+
+def _shape(category: Category) -> tuple[float, FloatArray]:
+    """Width / height of the drawing, and where its landmarks lie in the unit square, (n, 2): a
+    drawn garment for DeepFashion2's categories, a ring in their order for all others."""
+    for known in DEEPFASHION2.categories:
+        if (known.id, known.landmark_names) == (category.id, category.landmark_names):
+            return TEMPLATES[known.id].aspect, TEMPLATES[known.id].xy
+    angles = 2 * np.pi * np.arange(category.num_landmarks) / category.num_landmarks
+    return 1.0, 0.5 + 0.5 * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
 
 def _mark(x: float, y: float, share: float, *tip: Markup) -> Markup:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
-from match_rcnn.data.taxonomy import category
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, Landmarks
 from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.reporting.numbers.runs import Run
@@ -31,15 +30,17 @@ def data_uri(image: Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode("ascii")
 
 
-def photo(folder: Path | None, image_id: int) -> Image | None:
-    """The photo of an image id (``000001.jpg``), ``None`` if it is not there or not readable."""
-    if folder is None:
+def photo(run: Run, image_id: int) -> Image | None:
+    """The photo of an image id, by the name that the annotations give it or by its number
+    (``000001.jpg``); ``None`` if it is not there or not readable."""
+    if run.image_root is None:
         return None
-    for suffix in IMAGE_SUFFIXES:
-        file = folder / f"{image_id:06d}{suffix}"
-        if file.is_file():
-            return _read(file)
-    return None
+    names = [f"{image_id:06d}{suffix}" for suffix in IMAGE_SUFFIXES]
+    if run.truth is not None:
+        places = run.truth.image_index(np.array([image_id]))
+        names[:0] = [run.truth.file_names[i] for i in places.tolist() if i >= 0]
+    files = (run.image_root / name for name in names if name)
+    return next((_read(file) for file in files if file.is_file()), None)
 
 
 @lru_cache(maxsize=64)
@@ -73,7 +74,7 @@ def drawn_truth(truth: GroundTruth, index: int, image: Image) -> str:
     """An image with its annotations drawn in, as an address."""
     garments = [
         Garment(
-            category(int(truth.category_ids[truth.category[i]])),
+            truth.taxonomy.category(truth.category_ids[truth.category[i]]),
             _corners(truth.boxes[i]),
             landmarks=_points(truth.landmarks, truth.category_ids[truth.category[i]], i, True),
         )
@@ -94,7 +95,7 @@ def drawn_found(run: Run, index: int, image: Image, threshold: float) -> str:
         assert found.boxes is not None
         garments.append(
             Garment(
-                category(category_id),
+                run.truth.taxonomy.category(category_id),
                 _corners(found.boxes[i]),
                 float(found.scores[i]),
                 _twin(points, category_id, found, int(i)),

@@ -8,7 +8,7 @@ import numpy as np
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.images import read_image
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
 from match_rcnn.reporting.numbers.retrieval import RetrievalPart, read_retrieval
 from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.utils.arrays import FloatArray, Image
@@ -43,12 +43,15 @@ def draw_retrieval(results: Path, dataset: str, queries: int = 8, top: int = 5) 
     number = min(queries, len(shown))
     chosen = [int(shown[i * len(shown) // number]) for i in range(number)]
     files = {image["image_id"]: Path(image["file_name"]) for image in DatasetCatalog.get(dataset)}
-    return np.concatenate([_line(part, query, files, top) for query in chosen])
+    taxonomy = taxonomy_of(dataset)
+    return np.concatenate([_line(part, query, files, top, taxonomy) for query in chosen])
 
 
-def _line(part: RetrievalPart, query: int, files: Mapping[int, Path], top: int) -> Image:
+def _line(
+    part: RetrievalPart, query: int, files: Mapping[int, Path], top: int, taxonomy: Taxonomy
+) -> Image:
     detection, item = int(part.standing[query]), int(part.scores.items[query])
-    kind = CATEGORIES[int(part.truth.queries.classes[item]) - 1].name
+    kind = taxonomy.category(part.truth.queries.classes[item]).name
     place = int(part.scores.places[query])
     found = f"first right: {place + 1}" if place >= 0 else "none right in 20"
     image_id = int(part.retrieved.image_ids[detection])

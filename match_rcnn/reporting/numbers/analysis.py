@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from match_rcnn.data.taxonomy import CATEGORIES
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import RECALLS, THRESHOLDS, Matcher
 from match_rcnn.evaluation.coco.scoring import Scores
@@ -148,7 +147,7 @@ def landmark_errors(truth: GroundTruth, found: Detections) -> LandmarkErrors:
     errors: dict[int, FloatArray] = {}
     counts: dict[int, IntArray] = {}
     measured = 0
-    for category in CATEGORIES:
+    for category in truth.taxonomy.categories:
         index = truth.category_index(np.array([category.id]))[0]
         items = np.flatnonzero((truth.category == index) & (best >= 0) & (index >= 0))
         counts[category.id] = np.zeros(category.num_landmarks, dtype=np.int64)

@@ -1,6 +1,7 @@
-"""What is in a data set: counts from a converted annotation file, read in a stream.
+"""What is in a data set: counts from an annotation file, read in a stream.
 
-Shapes: ``G`` items, ``I`` images, ``n`` landmarks of a category. Memory: about 100 bytes an item.
+Shapes: ``K`` categories, ``G`` items, ``I`` images, ``n`` landmarks of a category.
+Memory: about 100 bytes an item.
 """
 
 from collections import Counter
@@ -14,9 +15,10 @@ import numpy.typing as npt
 from match_rcnn.data.coco import read_coco
 from match_rcnn.data.coco_labels import Landmarks
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, Category
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
+from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 from match_rcnn.utils.files import read_json
+from match_rcnn.utils.json_stream import stream_arrays
 
 #: Beyond these an item is medium, and large, in COCO's words: square pixels.
 COCO_SIZES = (32.0**2, 96.0**2)
@@ -28,18 +30,21 @@ _MARKS = ("generated.json", "generation.json")
 class Statistics:
     """Attributes:
     name: of the split: the file's, without its ending.
+    taxonomy: its categories.
     image_sources: (I,) and ``sources`` (G,): ``"user"``, ``"shop"`` or ``""``.
     image_pixels: (I,) height * width, 0 where the file has none.
-    image: (G,) index of the image; category: (G,) from 0.
+    image: (G,) index of the image; category: (G,) index in the taxonomy.
     pair_ids, styles: (G,); an item of style 0 takes part in no pair.
     levels: by attribute, (G,) 1 to 3, 0 where the file has none.
     sizes: (G, 2) width, height of the box.
     visibility: by category id, (n, 3) items by v = 0, 1, 2.
     labelled: (G,) landmarks with v > 0.
+    ignored: ignore regions (``iscrowd``), which are no items.
     problems: of ``FILE.problems.json``, ``None`` without that file.
     """
 
     name: str
+    taxonomy: Taxonomy
     image_sources: npt.NDArray[np.str_]
     image_pixels: IntArray
     image: IntArray
@@ -51,6 +56,7 @@ class Statistics:
     sizes: FloatArray
     visibility: dict[int, IntArray]
     labelled: IntArray
+    ignored: int
     problems: dict[str, Any] | None = None
 
     @property
@@ -58,9 +64,9 @@ class Statistics:
         """(I,)."""
         return np.bincount(self.image, minlength=len(self.image_pixels))
 
-    def by_category(self, chosen: npt.NDArray[np.bool_]) -> IntArray:
-        """(13,) items of those ``chosen`` (G,)."""
-        return np.bincount(self.category[chosen], minlength=NUM_CATEGORIES)
+    def by_category(self, chosen: BoolArray) -> IntArray:
+        """(K,) items of those ``chosen`` (G,)."""
+        return np.bincount(self.category[chosen], minlength=self.taxonomy.num_categories)
 
     def products(self) -> "Products":
         paired = self.styles > 0
@@ -93,7 +99,7 @@ class Products:
     shop: IntArray
 
     @property
-    def matched(self) -> npt.NDArray[np.bool_]:
+    def matched(self) -> BoolArray:
         """(N,) those that both show: which give positive pairs."""
         return (self.user > 0) & (self.shop > 0)
 
@@ -110,7 +116,8 @@ def read_statistics(path: str | Path) -> Statistics:
     Raises:
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
-    file = read_coco(path, ["landmarks"])
+    taxonomy = file_taxonomy(Path(path))
+    file = read_coco(path, ["landmarks"], taxonomy)
     images, items = file.images, file.items
     if items is None:
         raise ValueError(
@@ -118,21 +125,26 @@ def read_statistics(path: str | Path) -> Statistics:
             "(tools/convert_df2.py makes one)"
         )
     assert items.landmarks is not None
+    known, places = np.unique(items.category_ids, return_inverse=True)
+    indices = np.array([taxonomy.index(i) for i in known.tolist()], dtype=np.int64)
+    own = ~items.crowd
     sources = np.array(images.sources, dtype="U8")
     problems_file = file.path.with_name(file.path.name + ".problems.json")
     return Statistics(
         name=file.path.stem,
+        taxonomy=taxonomy,
         image_sources=sources,
         image_pixels=images.sizes.prod(1),
-        image=items.image,
-        sources=sources[items.image],
-        category=items.category_ids - 1,
-        pair_ids=items.fields["pair_id"],
-        styles=items.fields["style"].clip(0),
-        levels={name: items.fields[name] for name in ATTRIBUTES},
-        sizes=items.boxes[:, 2:],
-        visibility={c.id: _visibility(items.landmarks, c) for c in CATEGORIES},
-        labelled=items.landmarks.labelled(items.category_ids),
+        image=items.image[own],
+        sources=sources[items.image[own]],
+        category=indices[places.reshape(-1)][own],
+        pair_ids=items.fields["pair_id"][own],
+        styles=items.fields["style"][own].clip(0),
+        levels={name: items.fields[name][own] for name in ATTRIBUTES},
+        sizes=items.boxes[own, 2:],
+        visibility={c.id: _visibility(items.landmarks, c) for c in taxonomy.categories},
+        labelled=items.landmarks.labelled(items.category_ids)[own],
+        ignored=int(items.crowd.sum()),
         problems=read_json(problems_file) if problems_file.is_file() else None,
     )
 
@@ -142,6 +154,18 @@ def _visibility(landmarks: Landmarks, category: Category) -> IntArray:
     table = landmarks.tables.get(category.id, np.zeros((0, category.num_landmarks, 3)))
     seen = table[:, :, 2].astype(np.int64).clip(0, 2)
     return np.stack([(seen == v).sum(0) for v in range(3)], axis=1)
+
+
+def file_taxonomy(file: Path) -> Taxonomy:
+    """What a COCO file's ``categories`` say; DeepFashion2's where it has none.
+
+    Raises:
+        FileNotFoundError, ValueError: the message names the file.
+    """
+    records = [r for key, some in stream_arrays(file) if key == "categories" for r in some]
+    known = {(c.id, name) for c in DEEPFASHION2.categories for name in c.names}
+    found = {(r.get("id"), r.get("name")) for r in records if isinstance(r, dict)}
+    return DEEPFASHION2 if found <= known else Taxonomy.from_coco(records, file)
 
 
 def problem_counts(statistics: Statistics) -> Counter[tuple[str, str]]:

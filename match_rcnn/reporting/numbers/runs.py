@@ -6,7 +6,8 @@ A run is a folder ``OUTPUT_DIR`` with ``metrics.json``, ``config.yaml`` and
 
 import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import yaml
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
-from match_rcnn.data import taxonomy
 from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.evaluator import DATA_FILE_NAME
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
@@ -23,7 +24,7 @@ from match_rcnn.evaluation.coco.predictions import FILE_NAMES
 from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.evaluation.coco.subsets import View, score_views, truths
 from match_rcnn.evaluation.retrieval.files import FILE_NAMES as RETRIEVAL_FILES
-from match_rcnn.reporting.numbers.dataset import is_generated
+from match_rcnn.reporting.numbers.dataset import file_taxonomy, is_generated
 from match_rcnn.reporting.numbers.retrieval import RetrievalPart, read_retrieval
 from match_rcnn.utils.files import read_json
 
@@ -43,6 +44,7 @@ class Run:
         metrics: flat and in percent: the newest of ``metrics.json``, and over them those computed
             anew from the result files.
         truth: with everything that its tasks need; ``None`` without annotations.
+        taxonomy: of its data.
         image_root: the folder of the photos, ``None`` if it is not known.
         found: detections by task; views: scores by view; retrieval: by the boxes used.
     """
@@ -54,6 +56,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     truth: GroundTruth | None = None
+    taxonomy: Taxonomy = DEEPFASHION2
     image_root: Path | None = None
     found: dict[str, Detections] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
@@ -75,8 +78,8 @@ class Run:
             facts["annotated items"] = f"{len(self.truth.ids):,}"
         if "bbox" in self.found:
             facts["detections"] = f"{len(self.found['bbox'].scores):,}"
-        if "RESNETS" in model:
-            facts["backbone"] = f"ResNet-{model['RESNETS']['DEPTH']}"
+        if "NAME" in model.get("BACKBONE", {}):
+            facts["backbone"] = backbone_name(model)
         if solver.get("EPOCHS"):  # an evaluation alone does not know the iterations
             facts["epochs"] = f"{solver['EPOCHS']:g}"
         elif "MAX_ITER" in solver:
@@ -84,6 +87,17 @@ class Run:
         if self.features:
             facts["match features"] = self.features
         return facts
+
+
+def backbone_name(model: Mapping[str, Any]) -> str:
+    """Of a config's ``MODEL``, in words: ``ResNet-50-FPN``; what is no ResNet by what its keys
+    say, since ``RESNETS`` stays in every config."""
+    backbone = model["BACKBONE"]
+    name = str(backbone["NAME"])
+    if re.fullmatch(r"build_resnet(_fpn)?_backbone", name):
+        return f"ResNet-{model['RESNETS']['DEPTH']}" + "-FPN" * ("fpn" in name)
+    kinds = [value for key, value in backbone.items() if key != "NAME" and isinstance(value, str)]
+    return ", ".join([kind for kind in kinds if kind] + [name])
 
 
 @dataclass(frozen=True)
@@ -193,16 +207,18 @@ def _score(run: Run, where: Where, truths_read: dict[Path, GroundTruth | None]) 
         return
     if json_file not in truths_read:
         # All tasks, since the runs share it.
-        truths_read[json_file] = read_ground_truth(json_file, list(TASKS))
+        taxonomy = file_taxonomy(json_file)
+        truths_read[json_file] = read_ground_truth(json_file, list(TASKS), taxonomy)
     run.truth = truths_read[json_file]
     if run.truth is None:
         return
+    run.taxonomy = run.truth.taxonomy
     for task in tasks:
         first = next(iter(truths(task, run.truth).values()))
         run.found[task] = read_detections(files[task], task, first, TASKS[task].limits[-1])
         run.views |= score_views(task, run.truth, run.found[task])
     for view, scored in run.views.items():
-        run.metrics |= _flat(view, scored)
+        run.metrics |= _flat(view, scored, run.taxonomy)
     for task, name in RETRIEVAL_FILES.items():
         part = read_retrieval(folder / name, json_file)
         if part is not None:
@@ -227,12 +243,11 @@ def _locate(run: Run, where: Where) -> tuple[Path | None, Path | None]:
     return Path(json_file) if json_file else None, Path(images) if images else None
 
 
-def _flat(view: str, scored: View) -> dict[str, float]:
+def _flat(view: str, scored: View, taxonomy: Taxonomy) -> dict[str, float]:
     """Metrics of a view, as the evaluator names them."""
-    names = {c.coco_name: c.name for c in taxonomy.CATEGORIES}
     flat = {f"{view}/{k}": v for k, v in scored.whole.stats.items() if k.startswith("AP")}
     for category, values in scored.whole.per_category().items():
-        flat[f"{view}/AP-{names.get(category, category)}"] = values["AP"]
+        flat[f"{view}/AP-{taxonomy.named(category).name}"] = values["AP"]
     for subset, scores in scored.subsets.items():
         flat |= {f"{view}/{k}-{subset}": v for k, v in scores.stats.items()}
     return {k: 100 * v if v >= 0 else float("nan") for k, v in flat.items()}

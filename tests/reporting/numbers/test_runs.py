@@ -8,6 +8,7 @@ from match_rcnn.reporting.numbers.runs import (
     MEASURED,
     UNKNOWN,
     Where,
+    backbone_name,
     newest_metrics,
     read_runs,
 )
@@ -79,11 +80,12 @@ def test_equal_names_get_a_number(tmp_path, perfect, where):
 def test_facts_from_the_config(tmp_path, perfect, where):
     folder = shutil.copytree(perfect, tmp_path / "run")
     (folder / "config.yaml").write_text(
-        "MODEL: {MATCH_ON: true, ROI_MATCH_HEAD: {FEATURES: pose}, RESNETS: {DEPTH: 18}}\n"
+        "MODEL: {MATCH_ON: true, ROI_MATCH_HEAD: {FEATURES: pose}, RESNETS: {DEPTH: 18},\n"
+        "  BACKBONE: {NAME: build_resnet_fpn_backbone}}\n"
         "SOLVER: {MAX_ITER: 600, IMS_PER_BATCH: 8}\n"
     )
     facts = read_runs([folder], where)[0].facts
-    assert facts["backbone"] == "ResNet-18"
+    assert facts["backbone"] == "ResNet-18-FPN"
     assert facts["match features"] == "pose"
     assert facts["iterations"] == "600 of 8 images"
     assert facts["annotated items"] == "5"
@@ -153,3 +155,20 @@ def test_a_run_without_anything_still_has_a_page(tmp_path):
     (tmp_path / "run" / "metrics.json").write_text("")
     (page,) = write_reports([tmp_path / "run"], tmp_path / "out")
     assert "Nothing to show" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ({"NAME": "build_resnet_backbone"}, "ResNet-50"),
+        ({"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 2}, "ResNet-50-FPN"),
+        # What is another network says so itself: RESNETS stays in its config.
+        ({"NAME": "build_convnext_fpn_backbone"}, "build_convnext_fpn_backbone"),
+        (
+            {"NAME": "build_torchvision_fpn_backbone", "ARCHITECTURE": "convnext_tiny", "X": ""},
+            "convnext_tiny, build_torchvision_fpn_backbone",
+        ),
+    ],
+)
+def test_the_backbone_is_the_config_s(backbone, words):
+    assert backbone_name({"BACKBONE": backbone, "RESNETS": {"DEPTH": 50}}) == words
