@@ -70,12 +70,17 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Copy a batch's images to MODEL.DEVICE, from page-locked memory, during the step before.
     cfg.DATALOADER.PREFETCH_TO_DEVICE = False
 
-    # The match network (PAPER: section 4.2); it needs the streams whose features it takes.
+    # The streams over RoIs behind the box stream, in this order: what the files of
+    # match_rcnn/modeling/streams register. Some have a switch of their own (MODEL.MASK_ON,
+    # KEYPOINT_ON, MATCH_ON).
+    cfg.MODEL.ROI_STREAMS = ["MaskStream", "LandmarkStream", "MatchStream"]
+
+    # The match network (paper, section 4.2); it needs the streams whose features it takes.
     cfg.MODEL.MATCH_ON = False
     cfg.MODEL.ROI_MATCH_HEAD = CfgNode()
     cfg.MODEL.ROI_MATCH_HEAD.NAME = "SiameseMatchHead"
-    # The rows of the paper's Table 8: class, pose, mask, pose+class, mask+class; and ours: pyramid,
-    # pyramid+class.
+    # Names of features, joined by "+". The rows of the paper's Table 8: class, pose, mask,
+    # pose+class, mask+class; and ours: pyramid, pyramid+class.
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = "pose+class"
     # Where pyramid takes RoI features from, and how; without levels, from MODEL.ROI_HEADS's.
     cfg.MODEL.ROI_MATCH_HEAD.IN_FEATURES = []

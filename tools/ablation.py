@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 
 from match_rcnn.experiments.ablation import (
+    LOSSES,
+    VARIANTS,
     Ablation,
     AblationPlan,
     around_tables,
@@ -24,8 +26,6 @@ from match_rcnn.experiments.ablation import (
     write_markdown,
 )
 from match_rcnn.experiments.demo import DemoSize
-from match_rcnn.modeling.streams.match_head import VARIANTS
-from match_rcnn.modeling.streams.match_losses import LOSSES
 
 
 def parse() -> argparse.Namespace:

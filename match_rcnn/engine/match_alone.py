@@ -6,6 +6,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from match_rcnn.d2 import CfgNode, HookBase
+from match_rcnn.modeling.streams.matching import MatchStream
 
 
 def check_match_alone(cfg: CfgNode) -> None:
@@ -28,7 +29,7 @@ def train_match_head_alone(model: torch.nn.Module) -> None:
     """
     head = _match_head(model)
     heads: Any = model.roi_heads
-    heads.match_alone = True
+    heads.train_only(MatchStream)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for parameter in head.parameters():
@@ -48,10 +49,9 @@ class KeepStatistics(HookBase):
 
 
 def _match_head(model: Any) -> torch.nn.Module:
-    heads = model.roi_heads
-    if not getattr(heads, "match_on", False):
+    head: torch.nn.Module | None = getattr(model.roi_heads, "match_head", None)
+    if head is None:
         raise ValueError(
             "MODEL.ROI_MATCH_HEAD.TRAIN_ALONE needs a match head: MODEL.MATCH_ON is False"
         )
-    head: torch.nn.Module = heads.match_head
     return head

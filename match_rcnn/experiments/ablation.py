@@ -22,10 +22,12 @@ from match_rcnn.evaluation.retrieval.baselines import BOXES, compare, comparison
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.demo import DATASET, last_metrics
 from match_rcnn.experiments.steps import Steps, claim, digest
-from match_rcnn.modeling.streams.match_head import VARIANTS
-from match_rcnn.modeling.streams.match_losses import LOSSES
 from match_rcnn.utils.files import atomic_write, write_json
 
+#: Of ``MODEL.ROI_MATCH_HEAD.FEATURES``: the rows of the paper's Table 8, then ours.
+VARIANTS = ("class", "pose", "mask", "pose+class", "mask+class", "pyramid", "pyramid+class")
+#: Of ``MODEL.ROI_MATCH_HEAD.LOSS``, the paper's first.
+LOSSES = ("pair_ce", "triplet", "contrastive", "info_nce")
 TOPS = (1, 5, 20)
 _TITLE = "# Ablation: features and losses of the match network"
 #: Of a page, what is written by the command lies between these lines.

@@ -3,9 +3,11 @@
 from match_rcnn.modeling.roi_heads import MatchRCNNROIHeads
 from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead
 from match_rcnn.modeling.streams.match_head import ROI_MATCH_HEAD_REGISTRY, SiameseMatchHead
+from match_rcnn.modeling.streams.stream import ROI_STREAM_REGISTRY
 
 __all__ = [
     "ROI_MATCH_HEAD_REGISTRY",
+    "ROI_STREAM_REGISTRY",
     "CategoryAwareLandmarkHead",
     "MatchRCNNROIHeads",
     "SiameseMatchHead",

@@ -13,7 +13,7 @@ class Model(nn.Module):
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
         self.roi_heads = nn.Module()
-        self.roi_heads.match_on = match_on
+        self.roi_heads.train_only = lambda stream: None
         if match_on:
             self.roi_heads.match_head = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
 

@@ -7,6 +7,8 @@ import torch
 
 from match_rcnn.experiments import ablation
 from match_rcnn.experiments.ablation import (
+    LOSSES,
+    VARIANTS,
     Ablation,
     AblationPlan,
     Setting,
@@ -14,8 +16,6 @@ from match_rcnn.experiments.ablation import (
     spread,
     write_markdown,
 )
-from match_rcnn.modeling.streams.match_head import VARIANTS
-from match_rcnn.modeling.streams.match_losses import LOSSES
 
 OPTS = ("SOLVER.GAMMA", "0.3")
 #: Variants and losses meet in one row.

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from match_rcnn.modeling.streams.match_losses import LOSSES
+LOSSES = ("pair_ce", "triplet", "contrastive", "info_nce")
 
 # What both processes run. A file of its own, since spawned processes import it by name.
 WORKER = '''
@@ -15,8 +15,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from match_rcnn.d2 import EventStorage, Instances, ShapeSpec
 from match_rcnn.modeling.streams.match_head import SiameseMatchHead
-from match_rcnn.modeling.streams.match_losses import LOSSES
+from match_rcnn.modeling.streams.match_losses import (
+    Contrastive,
+    InfoNCE,
+    PairCrossEntropy,
+    Triplet,
+)
 
+LOSSES = {
+    "pair_ce": PairCrossEntropy,
+    "triplet": lambda dim: Triplet(dim, margin=1.0),
+    "contrastive": lambda dim: Contrastive(dim, margin=1.0),
+    "info_nce": InfoNCE,
+}
 USER, SHOP = 0, 1
 #: (source, pair id, style) of the RoIs of each process, an image a list. No process has a pair
 #: of its own in the first case, and one has no RoI at all in the second.
@@ -41,9 +52,9 @@ def instances_of(rois):
 
 def make_head(loss):
     torch.manual_seed(0)
-    shapes = {"pose": ShapeSpec(channels=3), "class": ShapeSpec(channels=4)}
+    shapes = {"pose": ShapeSpec(channels=3, height=4, width=4), "class": ShapeSpec(channels=4)}
     head = SiameseMatchHead(
-        shapes, conv_dims=(6, 8), embedding_dim=5, loss=loss, margin=1.0, gather_negatives=True
+        shapes, conv_dims=(6, 8), embedding_dim=5, loss=LOSSES[loss], gather_negatives=True
     )
     head.norm.eval()  # its statistics are a process's own, as everywhere in the model
     return head

@@ -14,8 +14,10 @@ from match_rcnn.d2 import (
     ShapeSpec,
 )
 from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
+from match_rcnn.experiments.ablation import VARIANTS
 from match_rcnn.modeling import MatchRCNNROIHeads
-from match_rcnn.modeling.streams.match_head import VARIANTS, streams_of
+from match_rcnn.modeling.streams.matching import MatchStream
+from match_rcnn.modeling.streams.stream import ROI_STREAM_REGISTRY, RoIFeatures, Stream
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 IMAGE = (400, 500)
@@ -23,13 +25,14 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 
 
 def build(name, **options):
-    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON; of the
-    match head FEATURES, IN_FEATURES."""
+    """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON, ROI_STREAMS; of
+    the match head FEATURES, IN_FEATURES."""
     ours = name == "MatchRCNNROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
     cfg.MODEL.KEYPOINT_ON = options.get("KEYPOINT_ON", True)
     cfg.MODEL.MATCH_ON = options.get("MATCH_ON", False)
+    cfg.MODEL.ROI_STREAMS = options.get("ROI_STREAMS", cfg.MODEL.ROI_STREAMS)
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [8, 8]
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = options.get("FEATURES", "pose+class")
     cfg.MODEL.ROI_MATCH_HEAD.IN_FEATURES = options.get("IN_FEATURES", [])
@@ -177,23 +180,104 @@ def test_training_needs_targets(features):
         train(build("MatchRCNNROIHeads"), features, None)
 
 
-def test_a_further_stream_runs_after_the_others(features, targets):
-    class WithOneMore(MatchRCNNROIHeads):
-        def streams(self):
-            return (*super().streams(), self._forward_more)
+class Attributes(Stream):
+    """A stream as a user would write it, in one file: each attribute of a garment is one of three
+    values; -1 where it is not known."""
 
-        def _forward_more(self, features, instances):
-            if self.training:
-                return {"loss_more": features["p2"].sum() * 0 + 1}
-            for image in instances:
-                image.embedding = image.pred_keypoints.flatten(1)
-            return instances
+    feature = "attributes"
+    NUM_ATTRIBUTES, NUM_VALUES = 2, 3
 
-    model = build("MatchRCNNROIHeads")
-    model.__class__ = WithOneMore
-    assert train(model, features, targets([[0], [1]]))[1]["loss_more"] == 1
+    def __init__(self, *, class_features, num_classes):
+        head = torch.nn.Linear(class_features.shape.channels, self.NUM_ATTRIBUTES * self.NUM_VALUES)
+        super().__init__(modules={"attribute_head": head})
+        self.class_features = class_features
+        self.head = head
+        self.num_classes = num_classes
+
+    @classmethod
+    def from_config(cls, cfg, input_shape, built):
+        return {
+            "class_features": built.sources["class"],
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        }
+
+    def _logits(self, maps, boxes):
+        logits = self.head(self.class_features(maps, boxes))
+        return logits.view(-1, self.NUM_ATTRIBUTES, self.NUM_VALUES)
+
+    def losses(self, maps, rois, given, is_taken):
+        rois = [image[image.gt_classes < self.num_classes] for image in rois]
+        rois = [image for image in rois if len(image)]
+        logits = self._logits(maps, [image.proposal_boxes for image in rois]).flatten(0, 1)
+        labels = torch.cat([image.gt_attributes for image in rois]).flatten()
+        known = (labels >= 0).nonzero()[:, 0]
+        loss = torch.nn.functional.cross_entropy(logits[known], labels[known], reduction="sum")
+        return {"loss_attributes": loss / max(1, len(known))}, None
+
+    def infer(self, maps, detections, given, is_taken):
+        found = self._logits(maps, [image.pred_boxes for image in detections]).argmax(-1)
+        for image, part in zip(detections, found.split([len(i) for i in detections]), strict=True):
+            image.pred_attributes = part
+        return detections, None
+
+
+@pytest.fixture
+def registered_attributes():
+    ROI_STREAM_REGISTRY.register(Attributes)
+    yield
+    del ROI_STREAM_REGISTRY._obj_map["Attributes"]
+
+
+def test_a_new_stream_is_one_class_and_one_line_of_a_config(
+    features, targets, registered_attributes
+):
+    streams = ["MaskStream", "LandmarkStream", "MatchStream", "Attributes"]
+    before = build("MatchRCNNROIHeads", MATCH_ON=True)
+    model = build("MatchRCNNROIHeads", MATCH_ON=True, ROI_STREAMS=streams)
+    # Behind all others, so that optimizer state that is stored by index keeps its place.
+    assert list(model.state_dict())[:-2] == list(before.state_dict())
+    images = targets([[0, 3], [0]])
+    make_pair(images)
+    for image in images:
+        image.gt_attributes = torch.full((len(image), 2), -1)
+
+    def learned():
+        model.zero_grad()
+        losses = train(model, features, images)[1]
+        losses["loss_attributes"].backward()
+        return losses["loss_attributes"].item(), model.attribute_head.weight.grad.clone()
+
+    nothing, no_gradient = learned()
+    assert nothing == 0
+    assert not no_gradient.any()
+    images[0].gt_attributes[0, 1] = 2  # of one attribute of one item
+    loss, gradient = learned()
+    assert loss > 0
+    assert not gradient[:3].any()
+    assert gradient[3:].any()
     (image, _) = detect(model, features)
-    assert image.embedding.shape == (7, MAX_LANDMARKS * 3)
+    assert image.pred_attributes.shape == (7, 2)
+    assert image.embedding.shape == (7, 256)
+
+
+def test_a_stream_that_is_on_but_not_listed_is_an_error():
+    with pytest.raises(ValueError, match=r"MODEL\.KEYPOINT_ON is True.*has no LandmarkStream"):
+        build("MatchRCNNROIHeads", ROI_STREAMS=["MaskStream"])
+
+
+def test_features_that_no_stream_offers_are_an_error():
+    with pytest.raises(ValueError, match="names 'pose', but there are only class, mask, pyramid"):
+        build("MatchRCNNROIHeads", MATCH_ON=True, KEYPOINT_ON=False)
+    with pytest.raises(ValueError, match="names 'colour', but there are only"):
+        build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES="colour")
+
+
+def test_features_of_a_roi_that_a_stream_left_out_are_an_error_and_not_a_neighbour_s():
+    values = torch.arange(6.0).view(3, 2)
+    features = RoIFeatures(values, torch.tensor([2, -1, 0, 1]))
+    assert features.of(torch.tensor([3, 0])).tolist() == [[2, 3], [4, 5]]
+    with pytest.raises(ValueError, match=r"features of RoIs \[1\]"):
+        features.of(torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("visible", [0.7, 0.02])
@@ -204,12 +288,16 @@ def test_matching_on_shared_landmark_features_is_matching_on_its_own(
 
     def losses_and_gradients(is_shared):
         model = build("MatchRCNNROIHeads", MATCH_ON=True)
-        model.match_iou_threshold = 0.5  # more RoIs, and some that do not fill their item
-        taken = []
-        take = model.keypoint_head.take_shared_features
-        model.keypoint_head.take_shared_features = lambda: (
-            taken.append(take()) or (taken[-1] if is_shared else None)
-        )
+        *_, landmarks, matching = model.streams
+        matching.iou_threshold = 0.5  # more RoIs, and some that do not fill their item
+        own = landmarks.losses
+
+        def losses(*args):
+            found, made = own(*args)
+            assert made is not None
+            return found, made if is_shared else None
+
+        landmarks.losses = losses
         images = targets([[0, 3, 12], [7, 0]], visible=visible)
         for number, image in enumerate(images):
             image.gt_sources = torch.full((len(image),), number)
@@ -217,7 +305,6 @@ def test_matching_on_shared_landmark_features_is_matching_on_its_own(
             image.gt_has_partner = torch.ones(len(image), dtype=torch.bool)
         _, losses = train(model, features, images)
         sum(losses.values()).backward()
-        assert [shared is None for shared in taken] == [False]
         assert losses["loss_match"] > 0
         return losses, {name: p.grad for name, p in model.named_parameters()}
 
@@ -247,7 +334,7 @@ def test_every_variant_takes_its_features_from_the_streams(features, targets, va
     losses["loss_match"].backward()
     reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     heads = {"class": "box_head", "pose": "keypoint_head", "mask": "mask_head"}
-    expected = {heads[stream] for stream in streams_of(variant) if stream in heads}
+    expected = {heads[stream] for stream in variant.split("+") if stream in heads}
     assert reached == {"match_head", *expected}
     (image, _) = detect(model.eval(), features)
     assert image.embedding.shape == (7, 256)
@@ -257,7 +344,8 @@ def test_every_variant_takes_its_features_from_the_streams(features, targets, va
 def test_alone_the_match_loss_is_the_same(features, targets, variant):
     def losses(alone):
         model = build("MatchRCNNROIHeads", MATCH_ON=True, FEATURES=variant)
-        model.match_alone = alone
+        if alone:
+            model.train_only(MatchStream)
         images = targets([[0, 3], [0]], visible=0.7)
         make_pair(images)
         return train(model, features, images)[1]

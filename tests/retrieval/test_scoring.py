@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from match_rcnn.modeling.streams.match_losses import PairClassifier
+from match_rcnn.modeling.streams.match_losses import PairCrossEntropy
 from match_rcnn.retrieval import MatchScorer
 from match_rcnn.retrieval.prepared import PreparedGallery
 
@@ -25,10 +25,10 @@ def test_a_score_by_hand():
 
 
 def test_it_is_the_match_network():
-    classifier = PairClassifier(8)
+    classifier = PairCrossEntropy(8)
     weight, bias, queries, gallery = random(0, (2, 8), 2, (3, 8), (5, 8))
     classifier.load_state_dict({"fc.weight": 0.1 * weight, "fc.bias": bias})
-    logits = classifier(queries, gallery).detach()
+    logits = classifier.logits(queries, gallery).detach()
     expected = logits[..., 1] - logits[..., 0]
     for scorer in (
         MatchScorer.from_classifier(classifier.fc),

@@ -1,4 +1,4 @@
-"""The category-aware landmark head (PAPER.md, section 4).
+"""The category-aware landmark head (docs/model.md).
 
 The landmark loss is a softmax over positions per channel, and every landmark of an item belongs
 to the item's category. So of the 294 channels an RoI needs only its category's: those of its
@@ -12,7 +12,6 @@ the heat maps. *Compact* landmarks are (R, K, 3), the category's own in front an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,25 +38,6 @@ LANDMARK_COUNTS: tuple[int, ...] = tuple(c.num_landmarks for c in CATEGORIES)
 UP_SCALE = 2
 
 
-@dataclass(frozen=True)
-class SharedFeatures:
-    """What the convolutions made of a training batch's RoIs, for another stream to take.
-
-    Attributes:
-        features: (R, C, P, P), sorted by category.
-        rows: (R,) the row of ``features`` of each RoI in the order in which they came.
-        roi_ids: (R,) ``roi_ids`` of the RoIs in that order, ascending.
-    """
-
-    features: Tensor
-    rows: Tensor
-    roi_ids: Tensor
-
-    def of(self, roi_ids: Tensor) -> Tensor:
-        """(M, C, P, P) the features of RoIs that are among these."""
-        return self.features[self.rows[torch.searchsorted(self.roi_ids, roi_ids)]]
-
-
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
 class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
     """The host's keypoint head (8 convolutions, a transposed one, upsampling), computing for each
@@ -72,8 +52,6 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         landmark_counts: n of each category, in the order of their channels; sums to L.
         return_heatmaps: predictions also get ``pred_keypoint_heatmaps``, (R, K, S, S) logits,
             compact as the landmarks are.
-        return_features: predictions also get ``landmark_features``, (R, C, P, P); in training,
-            where instances have ``roi_ids``, :meth:`take_shared_features` gives them.
         rois_per_chunk: at inference so many RoIs go through the layers at a time; bounds
             memory and changes nothing else.
         **kwargs: ``loss_weight`` and ``loss_normalizer`` of the host's keypoint heads.
@@ -93,7 +71,6 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         conv_dims: Sequence[int],
         landmark_counts: Sequence[int] = LANDMARK_COUNTS,
         return_heatmaps: bool = False,
-        return_features: bool = False,
         rois_per_chunk: int = 32,
         **kwargs: Any,
     ) -> None:
@@ -106,11 +83,10 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         super().__init__(input_shape, num_keypoints=num_keypoints, conv_dims=conv_dims, **kwargs)
         self.landmark_counts = tuple(landmark_counts)
         self.return_heatmaps = return_heatmaps
-        self.return_features = return_features
         self.rois_per_chunk = rois_per_chunk
+        self.side = input_shape.height
         self._num_convs = len(conv_dims)
         self._skipped_batches = 0
-        self._shared: SharedFeatures | None = None
         self.register_buffer("_counts", torch.tensor(self.landmark_counts), persistent=False)
 
     @classmethod
@@ -142,11 +118,19 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             ``pred_keypoints``: x, y in the boxes' coordinates, score.
         """
         if self.training:
-            return {"loss_keypoint": self._loss(x, instances) * self.loss_weight}
-        self._predict(x, instances)
+            return self.losses_and_features(x, instances)[0]
+        self.predict(x, instances)
         return instances
 
-    def _loss(self, x: Tensor, instances: list[Instances]) -> Tensor:
+    def losses_and_features(
+        self, x: Tensor, instances: list[Instances]
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+        """In training, arguments as of :meth:`forward`.
+
+        Returns:
+            ``{"loss_keypoint": ...}``; what the convolutions made, (R, C, P, P) sorted by category,
+            None where no landmark lies in its RoI; and the (R,) order in which they are sorted.
+        """
         boxes, classes, keypoints = self._ground_truth(x, instances)
         valid = torch.zeros(0)
         if len(boxes):
@@ -154,15 +138,15 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             bins, valid = Keypoints(keypoints).to_heatmap(boxes, side)
         if not valid.any():
             self._count_skipped_batch()
-            return _zero(x, *self.parameters())
+            return {"loss_keypoint": _zero(x, *self.parameters()) * self.loss_weight}, None, classes
         order = classes.argsort(stable=True)
         features = self.features(x[order])
-        if self.return_features:
-            self._shared = _shared(features, order, instances)
         loss, visible = self.tail_loss(features, classes[order], bins[order], valid[order].bool())
         if isinstance(self.loss_normalizer, str):
-            return loss / visible
-        return loss / (len(instances) * self.loss_normalizer)
+            loss = loss / visible
+        else:
+            loss = loss / (len(instances) * self.loss_normalizer)
+        return {"loss_keypoint": loss * self.loss_weight}, features, order
 
     def _ground_truth(self, x: Tensor, instances: list[Instances]) -> tuple[Tensor, Tensor, Tensor]:
         """(R, 4) boxes, (R,) classes, (R, K, 3) landmarks."""
@@ -193,14 +177,10 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             keypoints = keypoints.gather(1, channels[..., None].expand(-1, -1, 3))
         return keypoints * own[..., None]
 
-    def take_shared_features(self) -> SharedFeatures | None:
-        """Of the last training batch, once; None where the head had no RoIs to work on."""
-        shared, self._shared = self._shared, None
-        return shared
-
-    def features_shape(self, x: Tensor) -> tuple[int, int, int]:
-        """(C, P, P): what :meth:`features` makes of an RoI of ``x`` (R, channels, P, P)."""
-        return (self.score_lowres.in_channels, x.shape[2], x.shape[3])
+    @property
+    def features_shape(self) -> ShapeSpec:
+        """(C, P, P): what :meth:`features` makes of an RoI."""
+        return ShapeSpec(channels=self.score_lowres.in_channels, height=self.side, width=self.side)
 
     def features(self, x: Tensor) -> Tensor:
         """The convolutions: (R, channels, P, P) -> (R, C, P, P)."""
@@ -253,7 +233,14 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         return sizes.tolist()
 
     @torch.no_grad()
-    def _predict(self, x: Tensor, instances: list[Instances]) -> None:
+    def predict(
+        self, x: Tensor, instances: list[Instances], with_features: bool = False
+    ) -> Tensor | None:
+        """At inference, arguments as of :meth:`forward`: sets the instances' fields.
+
+        Returns:
+            ``with_features`` what the convolutions made, (R, C, P, P) in the order of the RoIs.
+        """
         boxes = torch.cat([image.pred_boxes.tensor for image in instances])
         classes = torch.cat([image.pred_classes for image in instances])
         outputs = {
@@ -262,14 +249,18 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         if self.return_heatmaps:
             shape = (len(x), self.max_landmarks, *(2 * UP_SCALE * s for s in x.shape[-2:]))
             outputs["pred_keypoint_heatmaps"] = x.new_zeros(shape, dtype=torch.float)
-        if self.return_features:
-            outputs["landmark_features"] = x.new_zeros((len(x), *self.features_shape(x)))
+        features = None
+        if with_features:
+            features = x.new_zeros((len(x), self.score_lowres.in_channels, *x.shape[-2:]))
         for rois in classes.argsort(stable=True).split(self.rois_per_chunk):
-            self._predict_chunk(x, boxes, classes, rois, outputs)
+            made = self._predict_chunk(x, boxes, classes, rois, outputs)
+            if features is not None:
+                features[rois] = made.to(x.dtype)
         sizes = [len(image) for image in instances]
         for name, output in outputs.items():
             for image, part in zip(instances, output.split(sizes), strict=True):
                 image.set(name, part)
+        return features
 
     def _predict_chunk(
         self,
@@ -278,12 +269,10 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         classes: Tensor,
         rois: Tensor,
         outputs: dict[str, Tensor],
-    ) -> None:
-        """Fill in the rows ``rois`` of ``outputs``; their classes ascend."""
+    ) -> Tensor:
+        """Fill in the rows ``rois`` of ``outputs``, their classes ascending; their features."""
         sizes = self._category_sizes(classes[rois])
         features = self.features(x[rois])
-        if self.return_features:
-            outputs["landmark_features"][rois] = features.to(x.dtype)
         scores = self._low_resolution_scores(features, sizes)
         groups = rois.split([size for size in sizes if size])
         for group, score in zip(groups, scores, strict=True):
@@ -292,19 +281,13 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
             outputs["pred_keypoints"][group, :n] = decode_landmarks(maps, boxes[group])
             if self.return_heatmaps:
                 outputs["pred_keypoint_heatmaps"][group, :n] = maps
+        return features
 
     def _count_skipped_batch(self) -> None:
         self._skipped_batches += 1
         get_event_storage().put_scalar(
             "kpts_num_skipped_batches", self._skipped_batches, smoothing_hint=False
         )
-
-
-def _shared(features: Tensor, order: Tensor, instances: list[Instances]) -> SharedFeatures | None:
-    images = [image for image in instances if len(image)]
-    if not all(image.has("roi_ids") for image in images):
-        return None
-    return SharedFeatures(features, order.argsort(), torch.cat([i.roi_ids for i in images]))
 
 
 def _upsample(scores: Tensor) -> Tensor:

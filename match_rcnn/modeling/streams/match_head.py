@@ -26,7 +26,8 @@ layer, to the first convolution's output at every position: what concatenating t
 position would give with a 1x1 kernel for its channels, at a fraction of the cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,11 +44,13 @@ from match_rcnn.d2 import (
     ShapeSpec,
     comm,
     configurable,
-    get_event_storage,
 )
-from match_rcnn.data.image_sources import SOURCE_CODES
 from match_rcnn.modeling.gather import gather_rows
-from match_rcnn.modeling.streams.match_losses import LOSSES, METRIC_LOSSES, PairClassifier, pair_ce
+from match_rcnn.modeling.streams.match_losses import (
+    MatchLoss,
+    PairCrossEntropy,
+    build_match_loss,
+)
 
 Tensor = torch.Tensor
 
@@ -56,42 +59,17 @@ ROI_MATCH_HEAD_REGISTRY.__doc__ = """
 Match heads, made as ``obj(cfg, input_shapes)``; ``input_shapes`` names the streams' features.
 """
 
-#: The feature variants, those of the paper's Table 8 first, and the streams that each takes.
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "class": ("class",),
-    "pose": ("pose",),
-    "mask": ("mask",),
-    "pose+class": ("pose", "class"),
-    "mask+class": ("mask", "class"),
-    "pyramid": ("pyramid",),
-    "pyramid+class": ("pyramid", "class"),
-}
 #: So many RoIs go through the extractor at a time at inference; bounds the memory.
 ROIS_PER_CHUNK = 32
-#: ``gt_sources`` of a user and of a shop image.
-USER, SHOP = SOURCE_CODES.values()
 
 
 def build_match_head(cfg: CfgNode, input_shapes: dict[str, ShapeSpec]) -> nn.Module:
     """The head that ``MODEL.ROI_MATCH_HEAD.NAME`` names.
 
     Args:
-        input_shapes: of the features of each stream that ``FEATURES`` asks for.
+        input_shapes: of the features that ``FEATURES`` asks for, by name.
     """
     return ROI_MATCH_HEAD_REGISTRY.get(cfg.MODEL.ROI_MATCH_HEAD.NAME)(cfg, input_shapes)
-
-
-def streams_of(variant: str) -> tuple[str, ...]:
-    """The streams of a feature variant.
-
-    Raises:
-        ValueError: an unknown variant.
-    """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"MODEL.ROI_MATCH_HEAD.FEATURES must be one of {', '.join(VARIANTS)}; got {variant!r}"
-        )
-    return VARIANTS[variant]
 
 
 @ROI_MATCH_HEAD_REGISTRY.register()
@@ -110,49 +88,43 @@ class SiameseMatchHead(nn.Module):
         *,
         conv_dims: Sequence[int] = (256, 256, 256, 1024),
         embedding_dim: int = 256,
-        loss: str = "pair_ce",
+        loss: Callable[[int], MatchLoss] = PairCrossEntropy,
         loss_weight: float = 1.0,
-        margin: float = 0.3,
-        temperature: float = 0.07,
         gather_negatives: bool = False,
     ) -> None:
         """
         Args:
-            input_shapes: the features by stream; channels, and height and width of maps.
+            input_shapes: the features by name; channels, and height and width of a map. One map
+                and one vector at most.
             conv_dims: channels of the 3x3 convolutions.
             embedding_dim: d.
-            loss: ``pair_ce`` (the paper's), ``triplet``, ``contrastive`` or ``info_nce``.
-            margin, temperature: of the last three.
+            loss: makes the loss on embeddings of length d.
             gather_negatives: pair the RoIs of all processes, not only of one's own.
 
         Raises:
-            ValueError: an unknown loss.
+            ValueError: two maps, or two vectors.
         """
         super().__init__()
-        if loss not in LOSSES:
-            raise ValueError(
-                f"MODEL.ROI_MATCH_HEAD.LOSS must be one of {', '.join(LOSSES)}; got {loss!r}"
-            )
-        self.loss = loss
         self.loss_weight = loss_weight
-        self.settings = {"margin": margin, "temperature": temperature}
         self.gather_negatives = gather_negatives
-        self.map_stream = next((s for s in input_shapes if s != "class"), None)
+        self.map = _only("map", [n for n, shape in input_shapes.items() if shape.height])
+        self.vector = _only("vector", [n for n, shape in input_shapes.items() if not shape.height])
         self._build_extractor(input_shapes, conv_dims, embedding_dim)
-        self.classifier = PairClassifier(embedding_dim) if loss == "pair_ce" else None
+        # The name under which released weights hold the paper's loss's layer.
+        self.classifier = loss(embedding_dim)
 
     def _build_extractor(
         self, input_shapes: dict[str, ShapeSpec], conv_dims: Sequence[int], embedding_dim: int
     ) -> None:
-        channels = {stream: _channels(stream, shape) for stream, shape in input_shapes.items()}
-        main = channels[self.map_stream or "class"]
+        channels = {name: _channels(name, shape) for name, shape in input_shapes.items()}
+        main = channels[self.map or self.vector]
         self.convs = nn.ModuleList()
         for channels_in, channels_out in zip([main, *conv_dims[:-1]], conv_dims, strict=True):
             conv = Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
             c2_msra_fill(conv)
             self.convs.append(conv)
-        joined = self.map_stream is not None and "class" in input_shapes
-        self.join = Linear(channels["class"], conv_dims[0]) if joined else None
+        joined = self.map and self.vector
+        self.join = Linear(channels[self.vector], conv_dims[0]) if joined else None
         self.fc = Linear(conv_dims[-1], embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim)
 
@@ -163,10 +135,8 @@ class SiameseMatchHead(nn.Module):
             "input_shapes": input_shapes,
             "conv_dims": node.CONV_DIMS,
             "embedding_dim": node.EMBEDDING_DIM,
-            "loss": node.LOSS,
+            "loss": partial(build_match_loss, cfg),
             "loss_weight": node.LOSS_WEIGHT,
-            "margin": node.MARGIN,
-            "temperature": node.TEMPERATURE,
             "gather_negatives": node.GATHER_NEGATIVES,
         }
 
@@ -191,29 +161,24 @@ class SiameseMatchHead(nn.Module):
         return instances
 
     def embed(self, features: dict[str, Tensor]) -> Tensor:
-        """(M, d) embeddings; of unit length where the loss is a metric one."""
-        x = features[self.map_stream] if self.map_stream else features["class"][..., None, None]
+        """(M, d) embeddings; of unit length where the loss asks for it."""
+        x = features[self.map] if self.map else features[self.vector][..., None, None]
         first, *others = self.convs
         x = first(x)
         if self.join is not None:
-            x = x + self.join(features["class"])[..., None, None]
+            x = x + self.join(features[self.vector])[..., None, None]
         x = F.relu_(x)
         for conv in others:
             x = F.relu_(conv(x))
         embedding: Tensor = self.norm(self.fc(F.relu(x.mean((2, 3)))))
-        return embedding if self.classifier is not None else F.normalize(embedding.float())
+        return F.normalize(embedding.float()) if self.classifier.unit_length else embedding
 
     def score_weights(self) -> tuple[Tensor, Tensor]:
-        """(d,) w and b of the pair score w . (q - g)^2 + b; more is more alike.
+        """(d,) w and b of the pair score w . (q - g)^2 + b; more is more alike."""
+        weight, bias = self.classifier.score_weights()
+        return weight.to(self.fc.weight), bias.to(self.fc.weight)
 
-        For a metric loss the score is the negative squared distance.
-        """
-        if self.classifier is not None:
-            return self.classifier.score_weights()
-        weight = self.fc.weight.new_full((self.fc.weight.shape[0],), -1.0)
-        return weight, weight.new_zeros(())
-
-    def _loss(self, features: dict[str, Tensor], instances: list[Instances]) -> Tensor:
+    def _loss(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
         labels = _labels(instances, self.fc.weight.device)
         # Batch norm has no variance of a single row.
         if len(labels) > 1:
@@ -227,27 +192,24 @@ class SiameseMatchHead(nn.Module):
         embeddings = embeddings + self._parameters_touched()
         if self.gather_negatives and comm.get_world_size() > 1:
             embeddings, labels = gather_rows(embeddings), gather_rows(labels)
-        return self._pair_loss(embeddings, labels)
-
-    def _pair_loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        user, shop = ((labels[:, 0] == source).nonzero()[:, 0] for source in (USER, SHOP))
-        products = labels[:, 1:]
-        positive = (products[user, None] == products[None, shop]).all(-1)
-        _log_pairs(positive)
-        a, b = embeddings[user], embeddings[shop]
-        if self.classifier is not None:
-            return pair_ce(self.classifier(a, b), positive)
-        loss = METRIC_LOSSES[self.loss]
-        return loss.function(a, b, positive, self.settings[loss.parameter])
+        return self.classifier(embeddings, labels)
 
     def _parameters_touched(self) -> Tensor:
         """0 with a gradient path to every parameter, which distributed training must see."""
         return torch.stack([p.flatten()[:0].float().sum() for p in self.parameters()]).sum()
 
 
-def _channels(stream: str, shape: ShapeSpec) -> int:
+def _only(kind: str, names: list[str]) -> str:
+    if len(names) > 1:
+        raise ValueError(
+            f"MODEL.ROI_MATCH_HEAD.FEATURES: one {kind} at most, got {', '.join(names)}"
+        )
+    return names[0] if names else ""
+
+
+def _channels(name: str, shape: ShapeSpec) -> int:
     if shape.channels is None:
-        raise ValueError(f"the {stream} stream's features state no number of channels")
+        raise ValueError(f"the {name} features state no number of channels")
     return shape.channels
 
 
@@ -259,9 +221,3 @@ def _labels(instances: list[Instances], device: torch.device) -> Tensor:
         if len(image)
     ]
     return torch.cat(rows) if rows else torch.zeros((0, 3), dtype=torch.int64, device=device)
-
-
-def _log_pairs(positive: Tensor) -> None:
-    storage = get_event_storage()
-    storage.put_scalar("match/num_pairs", positive.numel())
-    storage.put_scalar("match/num_positive_pairs", int(positive.sum()))

@@ -1,24 +1,42 @@
 import pytest
 import torch
 
+from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, EventStorage, Instances, Keypoints, ShapeSpec
-from match_rcnn.modeling.streams.match_head import VARIANTS, SiameseMatchHead, streams_of
-from match_rcnn.modeling.streams.match_losses import LOSSES, pair_ce
-from match_rcnn.modeling.streams.match_rois import select_match_rois
+from match_rcnn.experiments.ablation import LOSSES, VARIANTS
+from match_rcnn.modeling.streams.landmarks import landmark_inside
+from match_rcnn.modeling.streams.match_head import SiameseMatchHead
+from match_rcnn.modeling.streams.match_losses import (
+    Contrastive,
+    InfoNCE,
+    PairCrossEntropy,
+    Triplet,
+    build_match_loss,
+    pair_ce_loss,
+)
+from match_rcnn.modeling.streams.matching import MatchStream
+from match_rcnn.modeling.streams.stream import PooledFeatures, take
 
 SHAPES = {
     "class": ShapeSpec(channels=12),
-    "pose": ShapeSpec(channels=6),
-    "mask": ShapeSpec(channels=5),
-    "pyramid": ShapeSpec(channels=7),
+    "pose": ShapeSpec(channels=6, height=14, width=14),
+    "mask": ShapeSpec(channels=5, height=14, width=14),
+    "pyramid": ShapeSpec(channels=7, height=14, width=14),
+}
+# No distance on the unit sphere reaches this margin, so that no term vanishes.
+MAKE_LOSS = {
+    "pair_ce": PairCrossEntropy,
+    "triplet": lambda dim: Triplet(dim, margin=5.0),
+    "contrastive": lambda dim: Contrastive(dim, margin=5.0),
+    "info_nce": InfoNCE,
 }
 USER, SHOP = 0, 1
 
 
-def make_head(variant="pose+class", **settings):
+def make_head(variant="pose+class", loss="pair_ce"):
     torch.manual_seed(0)
-    shapes = {stream: SHAPES[stream] for stream in streams_of(variant)}
-    return SiameseMatchHead(shapes, conv_dims=(8, 8, 8, 16), embedding_dim=4, **settings)
+    shapes = {name: SHAPES[name] for name in variant.split("+")}
+    return SiameseMatchHead(shapes, conv_dims=(8, 8, 8, 16), embedding_dim=4, loss=MAKE_LOSS[loss])
 
 
 def make_features(variant, count):
@@ -29,7 +47,7 @@ def make_features(variant, count):
         "mask": torch.randn(count, 5, 14, 14, requires_grad=True),
         "pyramid": torch.randn(count, 7, 14, 14, requires_grad=True),
     }
-    return {stream: made[stream] for stream in streams_of(variant)}
+    return {stream: made[stream] for stream in variant.split("+")}
 
 
 def image_of(source, *products):
@@ -46,8 +64,7 @@ PAIR = [image_of(USER, (7, 1), (7, 2)), image_of(SHOP, (7, 1)), image_of(SHOP, (
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_variant_and_loss_trains_all_parameters(variant, loss):
-    # No distance on the unit sphere reaches this margin, so that no term vanishes.
-    head = make_head(variant, loss=loss, margin=5.0)
+    head = make_head(variant, loss)
     features = make_features(variant, 4)
     with EventStorage() as storage:
         losses = head(features, PAIR)
@@ -65,9 +82,9 @@ def test_the_paper_s_loss_pairs_users_with_shops_and_labels_by_product():
     with EventStorage():
         loss = head(features, PAIR)["loss_match"]
     embeddings = head.embed(features)  # batch norm takes the same batch again
-    logits = head.classifier(embeddings[:2], embeddings[2:])
+    logits = head.classifier.logits(embeddings[:2], embeddings[2:])
     positive = torch.tensor([[True, False], [False, False]])
-    assert torch.allclose(loss, pair_ce(logits, positive))
+    assert torch.allclose(loss, pair_ce_loss(logits, positive))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -118,7 +135,7 @@ def test_inference_gives_embeddings_whose_score_is_the_model_s(loss):
         weight, bias = head.score_weights()
         score = ((q[:, None] - g[None]) ** 2 * weight).sum(-1) + bias
         if loss == "pair_ce":
-            logits = head.classifier(q, g)
+            logits = head.classifier.logits(q, g)
             assert torch.allclose(score, logits[..., 1] - logits[..., 0], atol=1e-6)
         else:
             assert torch.allclose(q.norm(dim=1), torch.ones(2))
@@ -126,10 +143,15 @@ def test_inference_gives_embeddings_whose_score_is_the_model_s(loss):
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"pyramid, pyramid\+class; got 'colour'"):
-        streams_of("colour")
-    with pytest.raises(ValueError, match="pair_ce, triplet, contrastive, info_nce; got 'l2'"):
-        make_head(loss="l2")
+    cfg = get_match_rcnn_cfg()
+    cfg.MODEL.ROI_MATCH_HEAD.LOSS = "l2"
+    with pytest.raises(ValueError, match=r"contrastive, info_nce, pair_ce, triplet.*; got 'l2'"):
+        build_match_loss(cfg, 4)
+
+
+def test_two_maps_are_refused():
+    with pytest.raises(ValueError, match="one map at most, got pose, mask"):
+        make_head("pose+mask")
 
 
 def proposals_of(*rows):
@@ -157,27 +179,23 @@ ROWS = [
 ]
 
 
+def select(rois, with_landmarks):
+    covered = landmark_inside if with_landmarks else None
+    source = PooledFeatures([], None, None, ShapeSpec(), covered)
+    stream = MatchStream(sources={"some": source}, head=torch.nn.Identity(), num_classes=13)
+    return take(rois, stream.rows_to_learn_from(rois))
+
+
 @pytest.mark.parametrize(("with_landmarks", "expected"), [(False, [0, 1, 5]), (True, [0, 1])])
 def test_rois_are_those_of_items_of_interest(with_landmarks, expected):
-    (kept,) = select_match_rois(
-        [proposals_of(*ROWS)],
-        num_classes=13,
-        iou_threshold=0.7,
-        rois_per_image=8,
-        with_landmarks=with_landmarks,
-    )
+    (kept,) = select([proposals_of(*ROWS)], with_landmarks)
     assert kept.number.tolist() == expected
 
 
 def test_at_most_so_many_rois_an_image_and_images_without_ground_truth_pass():
     empty = Instances((100, 100))
     empty.proposal_boxes = Boxes(torch.zeros(3, 4))
-    kept = select_match_rois(
-        [proposals_of(*ROWS[:2] * 10), empty],
-        num_classes=13,
-        iou_threshold=0.7,
-        rois_per_image=8,
-        with_landmarks=True,
-    )
+    empty.gt_classes = torch.full((3,), 13)
+    kept = select([proposals_of(*ROWS[:2] * 10), empty], with_landmarks=True)
     assert [len(image) for image in kept] == [8, 0]
     assert len(set(kept[0].number.tolist())) == 8

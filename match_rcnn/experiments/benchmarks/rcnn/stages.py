@@ -17,7 +17,15 @@ HOST_STAGES = {
     "roi_heads._forward_box": "box stream",
     "roi_heads._forward_mask": "mask stream",
     "roi_heads._forward_keypoint": "landmark stream",
-    "roi_heads._forward_match": "match stream",
+    **{
+        f"roi_heads.streams.{stream}.{method}": name
+        for stream, name in {
+            "MaskStream": "mask stream",
+            "LandmarkStream": "landmark stream",
+            "MatchStream": "match stream",
+        }.items()
+        for method in ("losses", "infer")
+    },
 }
 TORCHVISION_STAGES = {
     "transform.forward": "normalise, pad",
@@ -65,7 +73,7 @@ class StageTimer:
             owner: Any = model
             *parts, method = path.split(".")
             for part in parts:
-                owner = getattr(owner, part, None)
+                owner = _part(owner, part)
             if hasattr(owner, method):
                 setattr(owner, method, self._timed(getattr(owner, method), name))
 
@@ -75,3 +83,10 @@ class StageTimer:
                 return function(*args, **kwargs)
 
         return timed
+
+
+def _part(owner: Any, name: str) -> Any:
+    """An attribute, or of several objects the one whose class has this name; None without."""
+    if isinstance(owner, tuple):
+        return next((part for part in owner if type(part).__name__ == name), None)
+    return getattr(owner, name, None)
