@@ -18,26 +18,27 @@ file that has images only will do) or --images (a folder) it looks at image ids 
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from match_rcnn.evaluation import recognition
-from match_rcnn.evaluation.coco.scoring import TASKS, evaluate_files, to_json
-from match_rcnn.evaluation.retrieval.files import evaluate_retrieval_files
-from match_rcnn.evaluation.retrieval.protocol import retrieval_table
-from match_rcnn.evaluation.submission import check_results, images_of_file, images_of_folder
-from match_rcnn.evaluation.tables import scores_table
+if TYPE_CHECKING:
+    from match_rcnn.data.taxonomy import Taxonomy
+
 from match_rcnn.utils.files import write_json
 
+# What scores is imported where it is needed: half of a short run is imports.
+
+TASKS = ("bbox", "segm", "keypoints")
 CHECKED = (*TASKS, "retrieval")
 #: The arguments of each task, each needed there.
 NEEDED = {
     **dict.fromkeys(TASKS, ("ground_truth", "results")),
     "retrieval": ("query_gt", "gallery_gt", "results"),
     "recognition": ("root", "split", "predictions"),
-    **dict.fromkeys(recognition.TASKS, ("root", "embeddings")),
+    **dict.fromkeys(("inshop", "consumer2shop"), ("root", "embeddings")),
 }
 
 
@@ -66,6 +67,15 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="keypoints: occluded landmarks (v = 1) count as unlabelled",
     )
+    parser.add_argument(
+        "--subsets", action="store_true", help="bbox, segm, keypoints: AP by subset too"
+    )
+    parser.add_argument(
+        "--taxonomy",
+        type=Path,
+        metavar="FILE",
+        help="yaml or JSON with categories and their landmarks; without it, DeepFashion2's",
+    )
     parser.add_argument("--check", action="store_true", help="the format only")
     parser.add_argument("--images", type=Path, metavar="DIR", help="with --check: the test set's")
     args = parser.parse_args()
@@ -83,13 +93,28 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def evaluate_coco(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    scores = evaluate_files(args.task, args.ground_truth, args.results, args.visible_only)
+    from match_rcnn.evaluation.coco.subsets import evaluate_files
+    from match_rcnn.evaluation.tables import scores_table, view_subset_table
+
+    paths = args.ground_truth, args.results
+    taxonomy = read_taxonomy(args)
+    view = evaluate_files(args.task, *paths, args.visible_only, taxonomy, args.subsets)
     files = {"ground_truth": str(args.ground_truth), "results": str(args.results)}
-    found = {**to_json(scores), "visible_only": args.visible_only, "files": files}
-    return found, scores_table(scores)
+    found = {**view.to_json(), "visible_only": args.visible_only, "files": files}
+    shown = [scores_table(view.whole)] + [view_subset_table(view)] * args.subsets
+    return found, "\n\n".join(shown)
+
+
+def read_taxonomy(args: argparse.Namespace) -> "Taxonomy":
+    from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+
+    return Taxonomy.from_yaml(args.taxonomy) if args.taxonomy else DEEPFASHION2
 
 
 def evaluate_retrieval(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from match_rcnn.evaluation.retrieval.files import evaluate_retrieval_files
+    from match_rcnn.evaluation.tables import retrieval_table
+
     if args.visible_only:
         raise ValueError("visible_only is for the task 'keypoints', not 'retrieval'")
     files = {"query_gt": args.query_gt, "gallery_gt": args.gallery_gt, "results": args.results}
@@ -99,6 +124,8 @@ def evaluate_retrieval(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def evaluate_deepfashion(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from match_rcnn.evaluation import recognition
+
     if args.task == "recognition":
         found = recognition.evaluate_recognition(args.root, args.split, args.predictions)
     else:
@@ -113,11 +140,13 @@ def evaluator_of(task: str) -> Callable[[argparse.Namespace], tuple[dict[str, An
 
 
 def check(args: argparse.Namespace) -> int:
+    from match_rcnn.evaluation.submission import check_results, images_of_file, images_of_folder
+
     images = None
     if args.ground_truth is not None or args.images is not None:
         by_file = args.ground_truth is not None
         images = images_of_file(args.ground_truth) if by_file else images_of_folder(args.images)
-    verdict = check_results(args.results, args.task, images)
+    verdict = check_results(args.results, args.task, images, read_taxonomy(args))
     if args.output is not None:
         write_json(args.output, {**verdict.to_json(), "results": str(args.results)})
     print(verdict)
@@ -126,6 +155,7 @@ def check(args: argparse.Namespace) -> int:
 
 def main() -> int:
     args = parse_arguments()
+    gc.disable()  # there are no cycles, and Python looks for them at every thousand entries read
     try:
         if args.check:
             return check(args)

@@ -37,9 +37,10 @@ from match_rcnn.data.coco_labels import (
     Landmarks,
     SegmentationColumns,
     Segmentations,
+    zeros_around,
 )
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, ImageAnnotation, Item
-from match_rcnn.data.taxonomy import CATEGORIES, DEEPFASHION2, NUM_LANDMARKS, Category, Taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.columns import Entries, find
 from match_rcnn.utils.json_stream import stream_arrays
@@ -47,19 +48,21 @@ from match_rcnn.utils.json_stream import stream_arrays
 COMPACT_INFO = {"landmarks": "compact"}
 
 
-def category_records(compact: bool = False) -> list[dict[str, Any]]:
-    """The ``categories`` of a file. Landmarks are named by their number in the 294, from 1."""
+def category_records(
+    compact: bool = False, taxonomy: Taxonomy = DEEPFASHION2
+) -> list[dict[str, Any]]:
+    """The ``categories`` of a file. Landmarks are named by their number in the L, from 1."""
     return [
         {
             "id": category.id,
             "name": category.coco_name,
             "supercategory": "clothes",
-            "keypoints": [str(i + 1) for i in range(NUM_LANDMARKS)][
+            "keypoints": [str(i + 1) for i in range(taxonomy.num_landmarks)][
                 category.slice if compact else slice(None)
             ],
             "skeleton": [],
         }
-        for category in CATEGORIES
+        for category in taxonomy.categories
     ]
 
 
@@ -108,22 +111,15 @@ def annotation_record(image_id: int, annotation: ImageAnnotation, item: Item) ->
     }
 
 
-def encode_annotation(record: dict[str, Any], category: Category, compact: bool) -> bytes:
+def encode_annotation(
+    record: dict[str, Any], category: Category, compact: bool, taxonomy: Taxonomy = DEEPFASHION2
+) -> bytes:
     """``record`` as JSON without the opening brace, so that an ``id`` can be put before it."""
     if not compact:
-        before, after = _ZEROS[category.id - 1]
+        before, after, _ = zeros_around(taxonomy)[category.id]
         own = orjson.dumps(record["keypoints"])[1:-1]
-        record["keypoints"] = orjson.Fragment(before + own + after)
+        record["keypoints"] = orjson.Fragment(b"[" + before + own + after + b"]")
     return orjson.dumps(record)[1:]
-
-
-_ZEROS = [
-    (
-        b"[" + b"0,0,0," * category.slice.start,
-        b",0,0,0" * (NUM_LANDMARKS - category.slice.stop) + b"]",
-    )
-    for category in CATEGORIES
-]
 
 
 class CocoWriter:

@@ -155,7 +155,7 @@ def _cut_zeros(values: list[Any], category_ids: IntArray, taxonomy: Taxonomy) ->
         return values
     comma = b", " if b", " in first else b","
     zero = b"0.0" if comma.join([b"0.0"] * 3) in first else b"0"
-    around = _zeros(taxonomy, zero, comma)
+    around = zeros_around(taxonomy, zero, comma)
     cut = []
     for value, category_id in zip(values, category_ids.tolist(), strict=True):
         before, after, commas = around.get(category_id, (b"", b"", -1))
@@ -167,7 +167,9 @@ def _cut_zeros(values: list[Any], category_ids: IntArray, taxonomy: Taxonomy) ->
 
 
 @lru_cache(maxsize=8)
-def _zeros(taxonomy: Taxonomy, zero: bytes, comma: bytes) -> dict[int, tuple[bytes, bytes, int]]:
+def zeros_around(
+    taxonomy: Taxonomy, zero: bytes = b"0", comma: bytes = b","
+) -> dict[int, tuple[bytes, bytes, int]]:
     """By category id: what a dense list has before and after the category's own numbers, and the
     commas between those."""
     return {

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from match_rcnn.utils.arrays import FloatArray, IntArray
 from match_rcnn.utils.files import read_json
@@ -250,6 +249,8 @@ class Taxonomy:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else; the message says what and where.
         """
+        import yaml  # here, as scoring files is done sooner without it
+
         try:
             values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -14,10 +14,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from match_rcnn.data import taxonomy
+from match_rcnn.data.coco import read_coco
 from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.data.images import IMAGE_SUFFIXES, read_image_size
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.evaluation.coco.rle import to_rle
 from match_rcnn.evaluation.retrieval.protocol import LIST_LENGTH
 from match_rcnn.utils.json_stream import stream_arrays
@@ -61,19 +62,14 @@ def images_of_file(path: str | Path) -> KnownImages:
     Raises:
         FileNotFoundError, ValueError: it is not there, or has no list ``images`` with ids.
     """
-    sizes: dict[int, tuple[int, int] | None] = {}
-    sources: dict[int, str] = {}
-    for key, items in stream_arrays(path):
-        for image in items if key == "images" else ():
-            if not isinstance(image, dict) or type(image.get("id")) is not int:
-                raise ValueError(f"{path}: expected images with a whole number as id, got {image}")
-            known = "height" in image and "width" in image
-            sizes[image["id"]] = (image["height"], image["width"]) if known else None
-            if image.get("source"):
-                sources[image["id"]] = image["source"]
-    if not sizes:
+    images = read_coco(path, labels=()).images
+    if not len(images.ids):
         raise ValueError(f"{path}: no list 'images'; is this a file in COCO form?")
-    return KnownImages(frozenset(sizes), sizes.get, sources)
+    ids = images.ids.tolist()
+    rows = zip(ids, images.sizes.tolist(), strict=True)
+    sizes = {i: (height, width) for i, (height, width) in rows if height}
+    sources = {i: s for i, s in zip(ids, images.sources, strict=True) if s}
+    return KnownImages(frozenset(ids), sizes.get, sources)
 
 
 def images_of_folder(path: str | Path) -> KnownImages:
@@ -136,12 +132,18 @@ class Verdict:
         return f"{table}{word}: {self.task}, {self.entries} entries"
 
 
-def check_results(path: str | Path, task: str, images: KnownImages | None = None) -> Verdict:
+def check_results(
+    path: str | Path,
+    task: str,
+    images: KnownImages | None = None,
+    taxonomy: Taxonomy = DEEPFASHION2,
+) -> Verdict:
     """Look at every entry of a result file.
 
     Args:
         task: ``bbox``, ``segm``, ``keypoints`` or ``retrieval``.
         images: what there is; ``None``: ids and the sizes of masks are not checked.
+        taxonomy: which categories there are, and their landmarks.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -155,7 +157,10 @@ def check_results(path: str | Path, task: str, images: KnownImages | None = None
             is_list = True
             for entry in items:
                 place = f"entry {verdict.entries}"
-                for problem in (*_problems(entry, task, images), *seen.problems(entry, task)):
+                for problem in (
+                    *_problems(entry, task, images, taxonomy),
+                    *seen.problems(entry, task),
+                ):
                     verdict.add(problem, place)
                 verdict.entries += 1
     except FileNotFoundError:
@@ -169,7 +174,9 @@ def check_results(path: str | Path, task: str, images: KnownImages | None = None
     return verdict
 
 
-def _problems(entry: Any, task: str, images: KnownImages | None) -> Iterator[Problem]:
+def _problems(
+    entry: Any, task: str, images: KnownImages | None, taxonomy: Taxonomy
+) -> Iterator[Problem]:
     if not isinstance(entry, dict):
         yield True, "not an object"
         return
@@ -180,7 +187,19 @@ def _problems(entry: Any, task: str, images: KnownImages | None) -> Iterator[Pro
     extra = sorted(entry.keys() - _KEYS[task])
     if extra:
         yield _extra(task, extra)
-    yield from _retrieval(entry, images) if task == "retrieval" else _coco(entry, task, images)
+    key = "query_cls" if task == "retrieval" else "category_id"
+    category = _category(entry[key], taxonomy)
+    if category is None:
+        ids = sorted(c.id for c in taxonomy.categories)
+        gaps = ids != list(range(ids[0], ids[-1] + 1))
+        known = ", ".join(map(str, ids)) if gaps else f"{ids[0]} to {ids[-1]}"
+        yield True, f"{key} is not one of {known}"
+    if task == "retrieval":
+        yield from _retrieval(entry, images)
+    else:
+        yield from _coco(entry, task, images)
+    if task == "keypoints":
+        yield from _keypoints(entry["keypoints"], category, taxonomy)
 
 
 def _extra(task: str, keys: list[str]) -> Problem:
@@ -191,19 +210,15 @@ def _extra(task: str, keys: list[str]) -> Problem:
 
 def _coco(entry: dict[str, Any], task: str, images: KnownImages | None) -> Iterator[Problem]:
     yield from _image("image_id", entry["image_id"], images, None)
-    yield from _category("category_id", entry["category_id"])
     yield from _score("score", entry["score"])
     if task == "bbox":
         yield from _box(entry["bbox"], "bbox", corners=False)
     elif task == "segm":
         yield from _mask(entry, images)
-    else:
-        yield from _keypoints(entry)
 
 
 def _retrieval(entry: dict[str, Any], images: KnownImages | None) -> Iterator[Problem]:
     yield from _image("query_image_id", entry["query_image_id"], images, "user")
-    yield from _category("query_cls", entry["query_cls"])
     yield from _score("query_score", entry["query_score"])
     yield from _box(entry["query_bbox"], "query_bbox", corners=True)
     ids, boxes = entry["gallery_image_id"], entry["gallery_bbox"]
@@ -233,9 +248,11 @@ def _image(
         yield True, f"{key} is not a {source}'s photo"
 
 
-def _category(key: str, value: Any) -> Iterator[Problem]:
-    if type(value) is not int or not 1 <= value <= taxonomy.NUM_CATEGORIES:
-        yield True, f"{key} is not one of 1 to {taxonomy.NUM_CATEGORIES}"
+def _category(value: Any, taxonomy: Taxonomy) -> Category | None:
+    try:
+        return taxonomy.category(value)
+    except ValueError:
+        return None
 
 
 def _score(key: str, value: Any) -> Iterator[Problem]:
@@ -259,17 +276,16 @@ def _box(box: Any, key: str, corners: bool) -> Iterator[Problem]:
             yield False, f"{key} has no area"
 
 
-def _keypoints(entry: dict[str, Any]) -> Iterator[Problem]:
-    numbers, wanted = entry["keypoints"], 3 * taxonomy.NUM_LANDMARKS
+def _keypoints(numbers: Any, category: Category | None, taxonomy: Taxonomy) -> Iterator[Problem]:
+    wanted = 3 * taxonomy.num_landmarks
     if not isinstance(numbers, list) or len(numbers) != wanted:
         yield True, f"keypoints is not a list of {wanted} numbers"
         return
     if not all(map(_finite, numbers)):
         yield True, "keypoints has what is not a finite number"
         return
-    category_id = entry["category_id"]
-    if type(category_id) is int and 1 <= category_id <= taxonomy.NUM_CATEGORIES:
-        own = taxonomy.category(category_id).slice
+    if category is not None:
+        own = category.slice
         if any(numbers[: 3 * own.start]) or any(numbers[3 * own.stop :]):
             yield False, "keypoints is not zero outside the category"
 

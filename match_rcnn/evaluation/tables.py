@@ -7,11 +7,15 @@ Metrics come flat, as the host's event storage names them: ``"bbox/AP50"``, ``"b
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tabulate import tabulate
-
 from match_rcnn.evaluation.coco.scoring import Scores
-from match_rcnn.evaluation.coco.subsets import LEVELS
-from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS
+from match_rcnn.evaluation.coco.subsets import LEVELS, View
+from match_rcnn.evaluation.retrieval.protocol import (
+    MANY_NAME,
+    MANY_PARTNERS,
+    SUBSET_TOPS,
+    TOPS,
+    RetrievalScores,
+)
 
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _NAN = float("nan")
@@ -55,12 +59,38 @@ def retrieval_subset_table(metrics: Mapping[str, float]) -> str:
     return _table(rows, ["", "boxes", *heads, "overall", f"> {MANY_PARTNERS}\nright"], digits=3)
 
 
+def retrieval_table(scores: Mapping[str, RetrievalScores]) -> str:
+    """Top-k accuracy from 0 to 1, as in the paper's Table 8, and the counts; a row a name."""
+    from tabulate import tabulate
+
+    rows = [[n, *s.accuracy().values(), *s.counts.values()] for n, s in scores.items()]
+    counts = ["queries", "missed", "of them official", "no partner"]
+    headers = ["", *(f"top-{k}" for k in TOPS), *counts]
+    formats = ["", *[".3f"] * len(TOPS), *["d"] * len(counts)]
+    return tabulate(rows, headers=headers, floatfmt=formats)
+
+
 def scores_table(scores: Scores) -> str:
     """What ``tools/evaluate_results.py`` prints: COCO's numbers, then AP by category, 0 to 1."""
-    per_category = scores.per_category()
-    stats = _table([list(scores.stats.values())], list(scores.stats), digits=4)
-    rows: list[list[Any]] = [[name, *values.values()] for name, values in per_category.items()]
-    return f"{stats}\n\n{_table(rows, ['category', 'AP', 'AP50', 'AP75'], digits=4)}"
+    stats = _plain([("", scores.stats)])
+    return f"{stats}\n\n{_plain(scores.per_category().items(), 'category')}"
+
+
+def view_subset_table(view: View) -> str:
+    """AP, AP50 and AP75 by subset, 0 to 1."""
+    return _plain([(name, part.stats) for name, part in view.subsets.items()], "subset")
+
+
+def _plain(rows: Iterable[tuple[str, Mapping[str, float]]], head: str = "") -> str:
+    """What tabulate would make, without the time that importing it takes."""
+    rows = list(rows)
+    names = [head, *(name for name, _ in rows)]
+    wide = max(map(len, names))
+    columns = list(rows[0][1]) if rows else []
+    lines = [[f"{head:{wide}}", *(f"{column:>7}" for column in columns)]]
+    lines.append(["-" * wide, *["-" * 7] * len(columns)])
+    lines += [[f"{name:{wide}}", *(f"{v:7.4f}" for v in own.values())] for name, own in rows]
+    return "\n".join("  ".join(cell for cell in line if wide or cell).rstrip() for line in lines)
 
 
 def _by_suffix(metrics: Mapping[str, float], columns: tuple[str, ...], subsets: bool) -> str:
@@ -86,4 +116,6 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def _table(rows: list[list[Any]], headers: list[str], digits: int = 1) -> str:
+    from tabulate import tabulate
+
     return tabulate(rows, headers=headers, floatfmt=f".{digits}f")

@@ -25,7 +25,8 @@ SIZE = (300, 400)  # height, width
 class Case:
     """Random ground truth and results in the official dense form, for one seed."""
 
-    def __init__(self, seed: int, images: int = 6) -> None:
+    def __init__(self, seed: int, images: int = 6, crowds: float = 0.1) -> None:
+        self.crowds = crowds  # share of ignore regions
         self.rng = np.random.default_rng(seed)
         self.image_ids = self.rng.choice(1000, size=images, replace=False) + 1
         self.annotations: list[dict[str, Any]] = []
@@ -74,7 +75,7 @@ class Case:
                 "category_id": category_id,
                 "bbox": box.tolist(),
                 "area": w * h,
-                "iscrowd": int(self.rng.random() < 0.1),
+                "iscrowd": int(self.rng.random() < self.crowds),
                 "segmentation": polygons,
                 "keypoints": points.reshape(-1).tolist(),
                 "num_keypoints": int((points[:, 2] > 0).sum()),

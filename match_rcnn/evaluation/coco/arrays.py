@@ -81,6 +81,11 @@ class GroundTruth:
         assert self.landmarks is not None
         return self.landmarks.labelled(self.category_ids[self.category])
 
+    def with_landmarks(self) -> list[int]:
+        """Indices of the categories that have landmarks."""
+        known = {c.id for c in self.taxonomy.categories if c.num_landmarks}
+        return [k for k, i in enumerate(self.category_ids.tolist()) if i in known]
+
     def visible_only(self) -> "GroundTruth":
         """The same with occluded landmarks (v = 1) unlabelled and ``num_keypoints`` counted anew:
         the official "visible" setting (PAPER section 3)."""

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
-from match_rcnn.data import taxonomy
+from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
 from match_rcnn.evaluation import tables
 from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.files import read_ground_truth
@@ -87,6 +87,7 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         self._max_landmark_detections = max_landmark_detections
         self._by_subset = by_subset
         self._category_ids = category_ids(self._metadata)
+        self._taxonomy = taxonomy_of(self._metadata)
         self._predictions: list[ImagePredictions] = []
         self._ground_truth: GroundTruth | None = None
 
@@ -144,7 +145,7 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             prediction.masks = _encode(instances)
         if "keypoints" in self._tasks:
             prediction.landmarks = _own_landmarks(
-                instances[: self._max_landmark_detections], prediction.category_ids
+                instances[: self._max_landmark_detections], prediction.category_ids, self._taxonomy
             )
         return prediction
 
@@ -171,7 +172,7 @@ class DeepFashion2Evaluator(DatasetEvaluator):
 
     def _write(self, folder: Path, predictions: list[ImagePredictions]) -> None:
         for task in self._tasks:
-            path = write_predictions(folder, task, predictions)
+            path = write_predictions(folder, task, predictions, self._taxonomy)
             logger.info("results written to %s", path)
         # For tools/report.py, which may be started with other settings.
         where = {key: self._metadata.get(key) for key in ("json_file", "image_root")}
@@ -188,7 +189,7 @@ class DeepFashion2Evaluator(DatasetEvaluator):
     def _read_ground_truth(self) -> GroundTruth | None:
         json_file = self._metadata.get("json_file")
         if self._ground_truth is None and json_file is not None:
-            self._ground_truth = read_ground_truth(json_file, self._tasks)
+            self._ground_truth = read_ground_truth(json_file, self._tasks, self._taxonomy)
         return self._ground_truth
 
     def _metrics(self, view: View, ground_truth: GroundTruth) -> dict[str, float]:
@@ -199,7 +200,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         return metrics
 
     def _per_category(self, scores: Scores, ground_truth: GroundTruth) -> dict[str, float]:
-        names = dict(zip(scores.category_names, ground_truth.category_ids.tolist(), strict=True))
+        ids = ground_truth.category_ids.tolist()
+        names = dict(zip(ground_truth.category_names, ids, strict=True))
         known = self._metadata.get("thing_classes") or []
         places = {int(i): place for place, i in enumerate(self._category_ids)}
         metrics = {}
@@ -214,7 +216,7 @@ def category_ids(metadata: Any) -> IntArray:
     """(classes,) the category id of each of a model's classes, from a data set's metadata, which
     may name them as ``thing_dataset_id_to_contiguous_id``."""
     places = metadata.get("thing_dataset_id_to_contiguous_id")
-    places = places or {c.id: c.id - 1 for c in taxonomy.CATEGORIES}
+    places = places or {c.id: i for i, c in enumerate(taxonomy_of(metadata).categories)}
     return np.array(sorted(places, key=places.__getitem__), dtype=np.int64)
 
 
@@ -227,7 +229,9 @@ def _encode(instances: Instances) -> list[bytes]:
     return [mask_utils.encode(np.asfortranarray(mask))["counts"] for mask in masks]
 
 
-def _own_landmarks(instances: Instances, category_ids: Any) -> list[Float32Array]:
+def _own_landmarks(
+    instances: Instances, category_ids: Any, taxonomy: Taxonomy
+) -> list[Float32Array]:
     """(n, 3) of each detection from (R, L, 3), without the half pixel that the loader added."""
     if not instances.has("pred_keypoints"):
         return []
@@ -235,7 +239,7 @@ def _own_landmarks(instances: Instances, category_ids: Any) -> list[Float32Array
     points = instances.pred_keypoints.numpy().astype(np.float32)
     for own, category_id in zip(points, category_ids, strict=False):
         category = taxonomy.category(category_id)
-        dense = len(own) == taxonomy.NUM_LANDMARKS
+        dense = len(own) == taxonomy.num_landmarks
         own = own[category.slice if dense else slice(category.num_landmarks)].copy()
         own[:, :2] -= 0.5
         found.append(own)

@@ -3,8 +3,9 @@
 Shapes: ``R`` detections of an image, ``n`` landmarks of a detection's category.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import orjson
 from pycocotools import mask as mask_utils
 
-from match_rcnn.data import taxonomy
-from match_rcnn.data.coco_labels import LandmarkColumns
+from match_rcnn.data.coco_labels import LandmarkColumns, zeros_around
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.evaluation.coco.arrays import (
     Detections,
     GroundTruth,
@@ -57,11 +58,20 @@ class ImagePredictions:
     landmarks: list[Float32Array] | None = None
 
 
-def write_predictions(folder: Path, task: str, predictions: Sequence[ImagePredictions]) -> Path:
+def write_predictions(
+    folder: Path,
+    task: str,
+    predictions: Sequence[ImagePredictions],
+    taxonomy: Taxonomy = DEEPFASHION2,
+) -> Path:
     """Write the task's official result file and return its path."""
-    entries = {"bbox": _box_entries, "segm": _mask_entries, "keypoints": _landmark_entries}[task]
+    entries: Mapping[str, Callable[[ImagePredictions], Iterator[bytes]]] = {
+        "bbox": _box_entries,
+        "segm": _mask_entries,
+        "keypoints": partial(_landmark_entries, taxonomy=taxonomy),
+    }
     path = folder / FILE_NAMES[task]
-    write_results(path, (entry for image in predictions for entry in entries(image)))
+    write_results(path, (entry for image in predictions for entry in entries[task](image)))
     return path
 
 
@@ -77,10 +87,12 @@ def _mask_entries(image: ImagePredictions) -> Iterator[bytes]:
         yield mask_entry(image.image_id, category_id, counts, image.size, score)
 
 
-def _landmark_entries(image: ImagePredictions) -> Iterator[bytes]:
+def _landmark_entries(image: ImagePredictions, taxonomy: Taxonomy) -> Iterator[bytes]:
     columns = (image.category_ids.tolist(), image.landmarks or [], image.scores)
     for category_id, points, score in zip(*columns, strict=False):
-        yield landmark_entry(image.image_id, category_id, _round_landmarks(points), score)
+        if len(points):  # a category without landmarks has no result
+            rounded_points = _round_landmarks(points)
+            yield landmark_entry(image.image_id, category_id, rounded_points, score, taxonomy)
 
 
 def _round_landmarks(points: Float32Array) -> FloatArray:
@@ -111,6 +123,10 @@ def to_detections(
             f"{ground_truth.name} lacks"
         )
     scores = _join([p.scores[:r] for p, r in zip(predictions, numbers, strict=True)])
+    if task == "keypoints":  # a category without landmarks has no result
+        points = (own for p in predictions for own in p.landmarks or [])
+        kept = np.flatnonzero(np.array([len(own) > 0 for own in points], dtype=bool))
+        image, category, scores = image[kept], category[kept], scores[kept]
     shapes: dict[str, Any] = {
         "bbox": _boxes,
         "segm": _masks,
@@ -160,7 +176,7 @@ def _landmarks(
     image: IntArray,
     category: IntArray,
 ) -> dict[str, Any]:
-    points = [own for p in predictions for own in p.landmarks or []]
+    points = [own for p in predictions for own in p.landmarks or [] if len(own)]
     groups = category * len(ground_truth.image_ids) + image
     needed = find(np.unique(ground_truth.groups), groups) >= 0
     columns = LandmarkColumns(ground_truth.taxonomy)
@@ -203,12 +219,17 @@ def mask_entry(
     return _entry(image_id, category_id, score, b'"segmentation":' + _dump(mask))
 
 
-def landmark_entry(image_id: int, category_id: int, points: FloatArray, score: np.float32) -> bytes:
+def landmark_entry(
+    image_id: int,
+    category_id: int,
+    points: FloatArray,
+    score: np.float32,
+    taxonomy: Taxonomy = DEEPFASHION2,
+) -> bytes:
     """The dense official form. Args: points: (n, 3) of the category, already rounded."""
-    category = taxonomy.category(category_id)
-    after = taxonomy.NUM_LANDMARKS - category.slice.stop
-    parts = [b"0,0,0"] * category.offset + [_dump(points.reshape(-1))[1:-1]] + [b"0,0,0"] * after
-    return _entry(image_id, category_id, score, b'"keypoints":[' + b",".join(parts) + b"]")
+    before, after, _ = zeros_around(taxonomy)[category_id]
+    own = before + _dump(points.reshape(-1))[1:-1] + after
+    return _entry(image_id, category_id, score, b'"keypoints":[' + own + b"]")
 
 
 def _entry(image_id: int, category_id: int, score: np.float32, body: bytes) -> bytes:

@@ -6,14 +6,11 @@ limits of detections; as ``COCOeval.eval`` of pycocotools has them, whose number
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.assignment import THRESHOLDS, Curves, Matcher
-from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.similarity import Similarities, compute_similarities
 from match_rcnn.utils.arrays import BoolArray, FloatArray
 
@@ -113,29 +110,6 @@ class Scores:
         return float(values.mean()) if values.size else -1.0
 
 
-def evaluate_files(
-    task: str, ground_truth: str | Path, results: str | Path, visible_only: bool = False
-) -> Scores:
-    """Score a result file in the official format (``tools/evaluate_results.py``).
-
-    Args:
-        ground_truth: COCO form, dense or compact.
-        visible_only: occluded landmarks count as unlabelled.
-
-    Raises:
-        FileNotFoundError, ValueError: what is wrong with which file, or ``visible_only`` without
-            landmarks.
-    """
-    if visible_only and task != "keypoints":
-        raise ValueError(f"visible_only is for the task 'keypoints', not {task!r}")
-    truth = read_ground_truth(ground_truth, [task])
-    if truth is None:
-        raise ValueError(f"{ground_truth} has no list 'annotations': nothing to compare with")
-    truth = truth.visible_only() if visible_only else truth
-    limit = TASKS[task].limits[-1]
-    return evaluate(task, truth, read_detections(results, task, truth, limit))
-
-
 def evaluate(task: str, ground_truth: GroundTruth, detections: Detections) -> Scores:
     """Args: task: ``bbox``, ``segm`` or ``keypoints``, which ``detections`` must be of."""
     return Scorer(compute_similarities(task, ground_truth, detections)).score()
@@ -174,7 +148,10 @@ class Scorer:
         parts = [self._range(area, task.limits, base, images) for area in task.areas]
         precision = np.stack([part.precision for part in parts], axis=3)
         recall = np.stack([part.recall for part in parts], axis=2)
-        return Scores(task, truth.category_names, precision, recall)
+        every = list(range(len(truth.category_ids)))
+        kept = truth.with_landmarks() if task.name == "keypoints" else every
+        names = tuple(truth.category_names[k] for k in kept)
+        return Scores(task, names, precision[:, :, kept], recall[:, kept])
 
     def _range(
         self,
@@ -188,13 +165,3 @@ class Scorer:
         ignored = ignored | (truth.areas < low) | (truth.areas > high)
         outside = (found.areas < low) | (found.areas > high)
         return self.matcher.curves(ignored, outside, limits, images)
-
-
-def to_json(scores: Scores) -> dict[str, Any]:
-    """``stats`` is the list in pycocotools' order, ``stat_names`` says what they are."""
-    return {
-        "task": scores.task.name,
-        "stats": list(scores.stats.values()),
-        "stat_names": list(scores.stats),
-        "per_category": scores.per_category(),
-    }

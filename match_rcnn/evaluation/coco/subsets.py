@@ -18,11 +18,15 @@ the whole, which they share the false positives of.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
-from match_rcnn.evaluation.coco.scoring import Scorer, Scores
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.scoring import TASKS, Scorer, Scores
 from match_rcnn.evaluation.coco.similarity import compute_similarities
 from match_rcnn.utils.arrays import BoolArray
 
@@ -87,6 +91,17 @@ class View:
     whole: Scores
     subsets: dict[str, Scores]
 
+    def to_json(self) -> dict[str, Any]:
+        """``stats`` is the list in pycocotools' order, ``stat_names`` says what they are."""
+        subsets = {name: part.stats for name, part in self.subsets.items()}
+        return {
+            "task": self.whole.task.name,
+            "stats": list(self.whole.stats.values()),
+            "stat_names": list(self.whole.stats),
+            "per_category": self.whole.per_category(),
+            **({"subsets": subsets} if subsets else {}),
+        }
+
 
 def truths(task: str, truth: GroundTruth) -> dict[str, GroundTruth]:
     """The ground truth of each of the task's views. The first has the most items without labels,
@@ -108,3 +123,33 @@ def score_views(
         scorer = Scorer(compute_similarities(task, seen, found))
         scored[name] = View(scorer.score(), score_subsets(scorer) if by_subset else {})
     return scored
+
+
+def evaluate_files(
+    task: str,
+    ground_truth: str | Path,
+    results: str | Path,
+    visible_only: bool = False,
+    taxonomy: Taxonomy = DEEPFASHION2,
+    by_subset: bool = False,
+) -> View:
+    """Score a result file in the official format (``tools/evaluate_results.py``).
+
+    Args:
+        ground_truth: COCO form, dense or compact.
+        visible_only: occluded landmarks count as unlabelled.
+        by_subset: score the subsets too.
+
+    Raises:
+        FileNotFoundError, ValueError: what is wrong with which file, or ``visible_only`` without
+            landmarks.
+    """
+    if visible_only and task != "keypoints":
+        raise ValueError(f"visible_only is for the task 'keypoints', not {task!r}")
+    truth = read_ground_truth(ground_truth, [task], taxonomy)
+    if truth is None:
+        raise ValueError(f"{ground_truth} has no list 'annotations': nothing to compare with")
+    truth = truth.visible_only() if visible_only else truth
+    found = read_detections(results, task, truth, TASKS[task].limits[-1])
+    scorer = Scorer(compute_similarities(task, truth, found))
+    return View(scorer.score(), score_subsets(scorer) if by_subset else {})

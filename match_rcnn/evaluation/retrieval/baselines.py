@@ -39,8 +39,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
 from match_rcnn.evaluation.retrieval.search import Embedded, search
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import FloatArray, IntArray
-from match_rcnn.utils.columns import Entries, join, joint_codes
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.utils.columns import Entries, join, joint_codes, stream_list
 
 Image = npt.NDArray[np.uint8]
 
@@ -112,7 +111,7 @@ def detected_items(path: str | Path, max_detections: int, min_score: float = 0.0
     none: IntArray = np.zeros(0, dtype=np.int64)
     columns: list[tuple[Any, ...]] = [(none, np.zeros((0, 4)), none, np.zeros(0))]
     count = 0
-    for _, items in stream_arrays(path):
+    for items in stream_list(path):
         entries = Entries(items, count, f"{path}, entry")
         count += len(items)
         boxes = entries.numbers("bbox", 4)

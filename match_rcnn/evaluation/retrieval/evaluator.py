@@ -31,11 +31,10 @@ from match_rcnn.evaluation.retrieval.protocol import (
     RetrievalScores,
     Retrieved,
     decisive,
-    retrieval_table,
     score_retrieval,
 )
 from match_rcnn.evaluation.retrieval.search import Embedded, search
-from match_rcnn.evaluation.tables import flatten, retrieval_subset_table
+from match_rcnn.evaluation.tables import flatten, retrieval_subset_table, retrieval_table
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import IntArray
 

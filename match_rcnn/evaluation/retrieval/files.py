@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from match_rcnn.data.coco import read_coco
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.evaluation.coco.predictions import write_results
 from match_rcnn.evaluation.coco.subsets import LEVELS
@@ -28,8 +29,7 @@ from match_rcnn.evaluation.retrieval.protocol import (
     score_retrieval,
 )
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
-from match_rcnn.utils.columns import Entries, as_numbers, find, stream_list
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.utils.columns import Entries, as_numbers, stream_list
 
 #: Names of the result files by the boxes on both sides: detected ones, and the ground truth's.
 FILE_NAMES: Mapping[str, str] = {
@@ -185,6 +185,14 @@ class RetrievalTruth:
     gallery: GalleryTruth
     levels: dict[str, IntArray]
 
+    @classmethod
+    def of_a_test_set(cls, sources: dict[int, str]) -> "RetrievalTruth":
+        """Without items."""
+        none, boxes = np.zeros(0, dtype=np.int64), np.zeros((0, 4))
+        queries = QueryTruth(none, boxes, none, none, none)
+        gallery = GalleryTruth(none, boxes, none, none)
+        return cls(none, boxes, none, sources, queries, gallery, dict.fromkeys(ATTRIBUTES, none))
+
 
 def read_retrieval_truth(path: str | Path) -> RetrievalTruth | None:
     """The retrieval ground truth of a converted file (COCO form, dense or compact).
@@ -195,20 +203,20 @@ def read_retrieval_truth(path: str | Path) -> RetrievalTruth | None:
     Raises:
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
-    sources: dict[int, str] = {}
-    parts = [_annotation_columns(Entries([], 0, f"{path}, annotation"))]
-    count = 0
-    for key, items in stream_arrays(path):
-        if key == "images":
-            sources |= {i["id"]: i["source"] for i in items if i.get("source") in SOURCES}
-        elif key == "annotations":
-            parts.append(_annotation_columns(Entries(items, count, f"{path}, annotation")))
-            count += len(items)
+    file = read_coco(path, labels=())
+    images, items = file.images, file.items
+    known = zip(images.ids.tolist(), images.sources, strict=True)
+    sources = {i: source for i, source in known if source in SOURCES}
     if not sources:
         return None
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    image_ids, boxes, classes, styles, pair_ids, levels = columns
-    user, shop = (_of_source(image_ids, sources, source) for source in SOURCES)
+    if items is None:
+        return RetrievalTruth.of_a_test_set(sources)
+    image_ids = images.ids[items.image]
+    boxes = np.hstack([items.boxes[:, :2], items.boxes[:, :2] + items.boxes[:, 2:]])
+    classes, pair_ids = items.category_ids, items.fields["pair_id"]
+    styles = items.fields["style"].clip(0)  # an item without one takes part in no pair
+    whose = np.array(images.sources)[items.image]
+    user, shop = (whose == source for source in SOURCES)
     return RetrievalTruth(
         image_ids,
         boxes,
@@ -216,7 +224,7 @@ def read_retrieval_truth(path: str | Path) -> RetrievalTruth | None:
         sources,
         QueryTruth(image_ids[user], boxes[user], classes[user], styles[user], pair_ids[user]),
         GalleryTruth(image_ids[shop], boxes[shop], styles[shop], pair_ids[shop]),
-        dict(zip(ATTRIBUTES, levels[user].T, strict=True)),
+        {name: items.fields[name][user] for name in ATTRIBUTES},
     )
 
 
@@ -229,24 +237,3 @@ def query_subsets(truth: RetrievalTruth, scores: RetrievalScores) -> dict[str, B
         levels = truth.levels[attribute][scores.items]
         found |= {f"{attribute}-{name}": levels == i for i, name in enumerate(names, 1)}
     return {name: among for name, among in found.items() if among.any()}
-
-
-def _annotation_columns(entries: Entries) -> Columns:
-    # Files of other data sets may lack these: their items take part in no pair.
-    styles = [item.get("style") or 0 for item in entries.items]
-    pair_ids = [item.get("pair_id", -1) for item in entries.items]
-    levels = [[item.get(key) or 0 for key in ATTRIBUTES] for item in entries.items]
-    boxes = entries.numbers("bbox", 4)
-    return (
-        entries.integers("image_id"),
-        np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]),
-        entries.integers("category_id"),
-        np.array(styles, dtype=np.int64),
-        np.array(pair_ids, dtype=np.int64),
-        np.array(levels, dtype=np.int64).reshape(-1, len(ATTRIBUTES)),
-    )
-
-
-def _of_source(image_ids: IntArray, sources: dict[int, str], source: str) -> npt.NDArray[np.bool_]:
-    chosen = np.array(sorted(i for i, own in sources.items() if own == source), dtype=np.int64)
-    return find(chosen, image_ids) >= 0

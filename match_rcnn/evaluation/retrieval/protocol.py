@@ -18,13 +18,11 @@ Shapes: ``N`` ground-truth items of consumer photos, ``G`` of shop photos, ``R``
 consumer photos, ``T`` retrieved items of each. Boxes are x1, y1, x2, y2 in pixels, without +1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tabulate import tabulate
 
 from match_rcnn.evaluation.coco.similarity import box_ious
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
@@ -176,15 +174,6 @@ def partners(queries: QueryTruth, gallery: GalleryTruth, items: IntArray) -> Int
     )
     known = np.sort(products)
     return np.searchsorted(known, asked, "right") - np.searchsorted(known, asked, "left")
-
-
-def retrieval_table(scores: Mapping[str, RetrievalScores]) -> str:
-    """Top-k accuracy from 0 to 1, as in the paper's Table 8, and the counts; a row a name."""
-    rows = [[n, *s.accuracy().values(), *s.counts.values()] for n, s in scores.items()]
-    counts = ["queries", "missed", "of them official", "no partner"]
-    headers = ["", *(f"top-{k}" for k in TOPS), *counts]
-    formats = ["", *[".3f"] * len(TOPS), *["d"] * len(counts)]
-    return tabulate(rows, headers=headers, floatfmt=formats)
 
 
 class Found(Protocol):

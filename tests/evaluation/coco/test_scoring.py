@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from match_rcnn.data import taxonomy
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
-from match_rcnn.evaluation.coco.scoring import TASKS, Scorer, evaluate_files, to_json
+from match_rcnn.evaluation.coco.scoring import TASKS, Scorer
 from match_rcnn.evaluation.coco.similarity import compute_similarities
+from match_rcnn.evaluation.coco.subsets import evaluate_files
 
 ALL = ("bbox", "segm", "keypoints")
 SLOW_FIXTURE = [HealthCheck.function_scoped_fixture]
@@ -45,6 +46,45 @@ def test_as_pycocotools(tools, scorer, task, seed):
         return  # pycocotools does not take an empty list
     expected = tools.reference(case.ground_truth, case.results[task], task)
     assert_same(scorer(case.ground_truth, case.results[task], task).score(), expected)
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+@settings(max_examples=15, deadline=None, suppress_health_check=SLOW_FIXTURE)
+@given(seed=st.integers(0, 2**32 - 1), crowds=st.sampled_from([0.4, 0.8, 1.0]))
+def test_ignore_regions_as_pycocotools(tools, scorer, task, seed, crowds):
+    case = tools.Case(seed, crowds=crowds)
+    if case.results[task]:
+        expected = tools.reference(case.ground_truth, case.results[task], task)
+        assert_same(scorer(case.ground_truth, case.results[task], task).score(), expected)
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_a_detection_in_an_ignore_region_is_neither_right_nor_wrong(tools, scorer, task):
+    case = tools.Case(0)
+    item = next(a for a in case.annotations if not a["iscrowd"])
+    x, y, w, h = item["bbox"]
+    head = {"image_id": item["image_id"], "category_id": item["category_id"]}
+    region = {**item, "id": 99, "iscrowd": 1, "bbox": [200, 150, 90, 90], "area": 8100}
+    region["segmentation"] = [[200, 150, 290, 150, 290, 240, 200, 240]]
+    truth = {**case.ground_truth, "annotations": [item, region]}
+    item["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+    def found(box, score):
+        shape = {"bbox": box} if task == "bbox" else {"segmentation": tools.rle(np.array(box))}
+        return {**head, **shape, "score": score}
+
+    right, inside, twice = (
+        found([x, y, w, h], 0.5),
+        found([210, 160, 40, 40], 0.9),
+        found([215, 170, 40, 40], 0.8),
+    )
+    alone = scorer(truth, [right], task).score().stats
+    assert alone["AP50"] == pytest.approx(1)
+    beside_regions = scorer(truth, [right, inside, twice], task).score().stats
+    del alone["AR1"], beside_regions["AR1"]  # of the best detection of an image
+    assert beside_regions == alone
+    beside = found([100, 200, 40, 40], 0.9)
+    assert scorer(truth, [right, beside], task).score().stats["AP50"] < 0.6
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -83,7 +123,7 @@ def test_compact_files_score_as_dense_ones(tools, write, seed):
     truths = write("dense_gt.json", dense_truth), write("compact_gt.json", truth)
     compact = tools.compact(case.results["keypoints"])
     results = write("dense.json", case.results["keypoints"]), write("compact.json", compact)
-    scores = [evaluate_files("keypoints", gt, dt) for gt in truths for dt in results]
+    scores = [evaluate_files("keypoints", gt, dt).whole for gt in truths for dt in results]
     for other in scores[1:]:
         np.testing.assert_array_equal(other.precision, scores[0].precision)
         np.testing.assert_array_equal(other.recall, scores[0].recall)
@@ -158,7 +198,7 @@ def test_no_items_at_all(tools, scorer, task):
 def test_per_category_is_a_score_of_that_category_alone(tools, write, task):
     case = tools.Case(2)
     files = write("gt.json", case.ground_truth), write("dt.json", case.results[task])
-    found = to_json(evaluate_files(task, *files))
+    found = evaluate_files(task, *files).to_json()
     expected = tools.reference(case.ground_truth, case.results[task], task)
     assert found["stats"] == pytest.approx(expected.stats, abs=1e-9)
     assert len(found["stat_names"]) == len(expected.stats)

@@ -15,9 +15,9 @@ from match_rcnn.evaluation.retrieval.protocol import (
     decisive,
     partners,
     representatives,
-    retrieval_table,
     score_retrieval,
 )
+from match_rcnn.evaluation.tables import retrieval_table
 
 LEFT, RIGHT, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (500, 500, 510, 510)
 SHIRT, SKIRT = 1, 9
