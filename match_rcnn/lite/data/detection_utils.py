@@ -1,4 +1,4 @@
-"""From annotations to what a model takes.
+"""From images and annotations to what a model takes.
 
 Shapes: H, W the image after the transforms (``image_size`` is always (height, width)); N
 instances of an image; K keypoints of an instance. Coordinates are pixels, (0, 0) the upper left
@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..config import CfgNode
 from ..structures import (
@@ -24,12 +25,6 @@ from ..structures import (
     polygons_to_bitmask,
 )
 from . import transforms as T
-from .image_io import (
-    SizeMismatchError,
-    check_image_size,
-    convert_PIL_to_numpy,
-    read_image,
-)
 
 __all__ = [
     "SizeMismatchError",
@@ -37,13 +32,51 @@ __all__ = [
     "build_augmentation",
     "check_image_size",
     "convert_PIL_to_numpy",
-    "read_image",
     "transform_instance_annotations",
     "transform_keypoint_annotations",
 ]
 
 Annotation = dict[str, Any]
 ImageSize = tuple[int, int]
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+class SizeMismatchError(ValueError):
+    """An image is not of the size that its annotation states."""
+
+
+def check_image_size(dataset_dict: dict[str, Any], image: NDArray[Any]) -> None:
+    """Compare (H, W, ...) ``image`` with "height" and "width"; fill those in where missing.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
+    for edge, found in zip(("height", "width"), image.shape[:2], strict=True):
+        # Where it is missing, it is filled in: results are scaled back to it.
+        stated = dataset_dict.setdefault(edge, found)
+        if stated != found:
+            name = dataset_dict.get("file_name", "of an image")
+            raise SizeMismatchError(
+                f"{name}: the annotation's {edge} is {stated}, the image's {found}"
+            )
+
+
+def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> NDArray[Any]:
+    """A PIL image as an (H, W, C) array.
+
+    Args:
+        format: "BGR", one of PIL's mode names ("RGB", "L", ...), or None for the image's own.
+    """
+    if format is None:
+        return np.asarray(image)
+    if format == "BGR":
+        # Exchanging PIL's planes is several times faster than working on a reversed view later.
+        red, green, blue = image.convert("RGB").split()
+        return np.asarray(Image.merge("RGB", (blue, green, red)))
+    pixels = np.asarray(image.convert(format))
+    return pixels[:, :, None] if format == "L" else pixels
 
 
 # --- annotations under transforms -----------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from match_rcnn.lite.config import get_cfg
 from match_rcnn.lite.data import detection_utils as utils
@@ -24,6 +25,33 @@ def annotation(**changes: Any) -> dict[str, Any]:
         "keypoints": [10.5, 5.5, 2, 30.5, 5.5, 1, 0.5, 0.5, 0],
         **changes,
     }
+
+
+class TestImages:
+    @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "LA"])
+    def test_every_mode_becomes_three_channels(self, mode: str) -> None:
+        white = Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode)
+        pixels = utils.convert_PIL_to_numpy(white, "BGR")
+        np.testing.assert_array_equal(pixels, np.full((4, 6, 3), 255, dtype=np.uint8))
+
+    def test_formats(self) -> None:
+        rgb = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+        image = Image.fromarray(rgb)
+        np.testing.assert_array_equal(utils.convert_PIL_to_numpy(image, None), rgb)
+        np.testing.assert_array_equal(utils.convert_PIL_to_numpy(image, "BGR"), rgb[..., ::-1])
+        luma = np.asarray(image.convert("L"))[..., None]
+        np.testing.assert_array_equal(utils.convert_PIL_to_numpy(image, "L"), luma)
+
+    def test_missing_size_is_filled_in(self) -> None:
+        dataset_dict = {"height": 4}
+        utils.check_image_size(dataset_dict, np.zeros((4, 6, 3)))
+        assert dataset_dict == {"width": 6, "height": 4}
+
+    def test_another_size_names_the_file(self) -> None:
+        stated = {"width": 4, "height": 6, "file_name": "a/b.jpg"}
+        message = r"a/b\.jpg: the annotation's height is 6, the image's 4"
+        with pytest.raises(utils.SizeMismatchError, match=message):
+            utils.check_image_size(stated, np.zeros((4, 6, 3)))
 
 
 class TestTransformInstanceAnnotations:
