@@ -127,9 +127,6 @@ class EventStorage:
         first = values[-1][1] - window_size + 1
         return sum(1 for _ in itertools.takewhile(lambda v: v[1] >= first, reversed(values)))
 
-    def smoothing_hints(self) -> dict[str, bool]:
-        return self._smoothing_hints
-
     def step(self) -> None:
         """On to the next iteration; the trainer calls it after each."""
         self._iter += 1

@@ -127,7 +127,7 @@ def test_learning_rate_is_that_of_the_step():
     trainer.register_hooks([hook])
     trainer.train(0, 5)
     assert [v for v, _ in trainer.storage.history("lr").values()] == [2.0, 2.0, 1.0, 1.0, 0.5]
-    assert not trainer.storage.smoothing_hints()["lr"]
+    assert trainer.storage.latest_with_smoothing_hint()["lr"] == (0.5, 4)  # not a median
     assert hook.state_dict()["last_epoch"] == 5
 
 

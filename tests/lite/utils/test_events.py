@@ -57,7 +57,6 @@ class TestScalars:
         # medians of all, of the last 3
         assert storage.latest_with_smoothing_hint(20) == {"loss": (2.5, 3), "lr": (3.0, 3)}
         assert storage.latest_with_smoothing_hint(3)["loss"] == (3.0, 3)
-        assert storage.smoothing_hints() == {"loss": True, "lr": False}
 
     def test_a_rare_scalar_is_smoothed_over_iterations_not_values(self):
         storage = EventStorage()
