@@ -1,7 +1,12 @@
 """Every configuration key that Match R-CNN adds to its host's."""
 
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
 import match_rcnn.modeling  # noqa: F401  puts our heads into the host's registries
 from match_rcnn.d2 import CfgNode, get_cfg
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 
 
 def add_match_rcnn_config(cfg: CfgNode) -> None:
@@ -38,6 +43,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide in
     # DeepFashion2), "dense" all (294) channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
+
+    # Of several data sets, what part of the samples each gives, such as (3, 1), so that each batch
+    # is mixed; (): all images once an epoch.
+    cfg.DATASETS.TRAIN_WEIGHTS = ()
 
     # Keys of the annotations, such as "occlusion", whose whole numbers a model gets as
     # gt_attributes; -1 where an item lacks one.
@@ -130,6 +139,44 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.WANDB.ENABLED = False
     cfg.WANDB.PROJECT = "match_rcnn"
     cfg.WANDB.NAME = ""  # "": the name of OUTPUT_DIR
+
+
+def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()) -> None:
+    """Set in place what depends on the training set's taxonomy and is not set.
+
+    A key counts as not set where it has the host's default or the number of DeepFashion2, which is
+    our configs' default.
+
+    Args:
+        taxonomy: of ``DATASETS.TRAIN``.
+        stated: keys of the command line; they count as set.
+
+    Raises:
+        ValueError: a key is set to another number, or there are no landmarks to learn.
+    """
+    if cfg.MODEL.KEYPOINT_ON and not taxonomy.num_landmarks:
+        raise ValueError(
+            f"MODEL.KEYPOINT_ON is set, but no category of {taxonomy.name} has landmarks "
+            "(keypoints); switch it off"
+        )
+    numbers = {
+        "MODEL.ROI_HEADS.NUM_CLASSES": ("num_categories", "categories"),
+        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": ("num_landmarks", "landmarks"),
+    }
+    for key, (attribute, what) in numbers.items():
+        number, found = getattr(taxonomy, attribute), _value(cfg, key)
+        unset = (_value(get_cfg(), key), getattr(DEEPFASHION2, attribute))
+        if number and found != number and (key in stated or found not in unset):
+            raise ValueError(
+                f"{key} is {found}, but the training set ({taxonomy.name}) has {number} {what}; "
+                "leave the key out, and it follows"
+            )
+        if number:
+            cfg.merge_from_list([key, number])
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    return reduce(getattr, key.split("."), cfg)
 
 
 def get_match_rcnn_cfg() -> CfgNode:

@@ -1,6 +1,7 @@
 """The training loader: a stream of samples, batches of it, and worker processes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -18,11 +19,23 @@ from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
 from match_rcnn.data.prefetch import PrefetchingLoader
 from match_rcnn.data.readable import ReadableSamples
-from match_rcnn.data.streams import ShuffledStream, StreamBatchSampler
+from match_rcnn.data.streams import Items, MixedStream, ShuffledStream, StreamBatchSampler
+from match_rcnn.data.taxonomy import common_taxonomy
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
 Batch = list[dict[str, Any]]
 BatchSampler = StreamBatchSampler | PairBatchSampler
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How several data sets take turns: see :class:`~match_rcnn.data.streams.MixedStream`."""
+
+    counts: Sequence[int]
+    weights: Sequence[float]
+
+    def stream(self, items: Items, seed: int) -> MixedStream:
+        return MixedStream(items, seed, self.counts, self.weights)
 
 
 def list_collator(batch: Batch) -> Batch:
@@ -39,6 +52,7 @@ def build_train_loader(
     num_workers: int = 0,
     group_by_orientation: bool = True,
     pair_share: float | None = None,
+    mixture: Mixture | None = None,
     prefetch_to: torch.device | str | None = None,
 ) -> torchdata.DataLoader[Batch]:
     """The training loader of this process; batches are lists of mapped samples.
@@ -52,12 +66,14 @@ def build_train_loader(
         group_by_orientation: no batch mixes landscape and portrait images. Not with pairs: it
             would split them.
         pair_share: of the images, how many come as user/shop pairs; None: no pairs.
+        mixture: where the items are of several data sets that take turns; None: they are one.
         prefetch_to: a device on which images come; see :class:`PrefetchingLoader`. None: they
             come on the CPU.
     """
     index = PairIndex(items)
     index.mark(items)
-    images = ShuffledStream(DatasetFromList(items, copy=False), seed)
+    stored = DatasetFromList(items, copy=False)
+    images = ShuffledStream(stored, seed) if mixture is None else mixture.stream(stored, seed)
     place = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
     stream: ShuffledStream | PairedStream = images
     if pair_share is None:
@@ -87,11 +103,11 @@ def build_train_loader(
 
 
 #: Dataset dicts that were counted and wait for their loader, by what :func:`_data_of` says.
-_waiting: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+_waiting: dict[tuple[Any, ...], list[Batch]] = {}
 
 
 def count_training_images(cfg: CfgNode) -> int:
-    """How many images the loader of ``cfg`` draws from.
+    """How many images the loader of ``cfg`` draws from, of all data sets together.
 
     It reads them; the next :func:`build_train_loader_from_cfg` need not do it again.
     """
@@ -99,7 +115,14 @@ def count_training_images(cfg: CfgNode) -> int:
     if key not in _waiting:
         _waiting.clear()
         _waiting[key] = _read(cfg)
-    return len(_waiting[key])
+    return sum(map(len, _waiting[key]))
+
+
+def training_parts(cfg: CfgNode) -> list[Batch]:
+    """The dataset dicts of each data set of ``DATASETS.TRAIN``, as the next loader will get them;
+    for looking at."""
+    count_training_images(cfg)
+    return _waiting[_data_of(cfg)]
 
 
 def _data_of(cfg: CfgNode) -> tuple[Any, ...]:
@@ -108,11 +131,27 @@ def _data_of(cfg: CfgNode) -> tuple[Any, ...]:
     return (*readers, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
 
 
-def _read(cfg: CfgNode) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
-    return items
+def _read(cfg: CfgNode) -> list[Batch]:
+    common_taxonomy(cfg.DATASETS.TRAIN)  # the host compares names only
+    parts: list[Batch] = []
+    for name in cfg.DATASETS.TRAIN:
+        part = get_detection_dataset_dicts(
+            (name,), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        parts.append(_with_own_pair_ids(part, parts))
+    return parts
+
+
+def _with_own_pair_ids(part: Batch, before: list[Batch]) -> Batch:
+    """A number means another product in each data set, so later ones count on."""
+    taken = [item.get("pair_id") for other in before for item in other]
+    first = 1 + max((p for p in taken if p is not None), default=-1)
+    if not first:
+        return part
+    return [
+        item if item.get("pair_id") is None else {**item, "pair_id": item["pair_id"] + first}
+        for item in part
+    ]
 
 
 def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
@@ -126,14 +165,16 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler or PairSampler, got {kind}"
         )
-    items = _waiting.pop(_data_of(cfg), None) or _read(cfg)
+    parts = _waiting.pop(_data_of(cfg), None) or _read(cfg)
+    weights = cfg.DATASETS.TRAIN_WEIGHTS
     return build_train_loader(
-        items,
+        [item for part in parts for item in part],
         GarmentMapper(cfg, is_train=True),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         group_by_orientation=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pair_share=cfg.DATALOADER.PAIR_SHARE if kind == "PairSampler" else None,
+        mixture=Mixture([len(part) for part in parts], weights) if weights else None,
         prefetch_to=cfg.MODEL.DEVICE if cfg.DATALOADER.PREFETCH_TO_DEVICE else None,
     )

@@ -1,8 +1,9 @@
 """Which items match, and batches that hold user/shop pairs.
 
 Two items are a positive pair when their images' ``pair_id`` is equal, their ``style`` is equal and
-greater than 0, and one lies in a ``user`` photo, the other in a ``shop`` photo (PAPER: section 3.1;
-repository issues #10, #12). Different styles of one ``pair_id`` are different clothes.
+greater than 0, and one lies in a ``user`` photo, the other in a ``shop`` photo (DeepFashion2's
+paper, section 3.1, and its repository's issues #10 and #12). Different styles of one ``pair_id``
+are different clothes.
 
 Names: a *product* is a (pair_id, style); an image *pair* is a user and a shop image that share a
 product; ``N`` images of the data set. Like :mod:`match_rcnn.data.streams`, all is a pure function
@@ -90,11 +91,15 @@ class PairIndex:
         other = others[generator.integers(len(others))]
         return (anchor, other) if source == USER else (other, anchor)
 
+    def has_partner(self, image: dict[str, Any], annotation: dict[str, Any]) -> bool:
+        """Whether an item's product is shown in the other domain too."""
+        return product_of(image, annotation) in self.products
+
     def mark(self, items: Sequence[dict[str, Any]]) -> None:
         """Set ``has_partner`` on every annotation: whether its product is in ``products``."""
         for image in items:
             for annotation in image.get("annotations", []):
-                annotation["has_partner"] = product_of(image, annotation) in self.products
+                annotation["has_partner"] = self.has_partner(image, annotation)
 
 
 class PairedStream:

@@ -4,16 +4,20 @@ Shapes and names: ``N`` images of the data set; a *position* ``p = 0, 1, 2, ...`
 since the start of training. Position ``p`` shows image ``order(p // N)[p % N]``, where
 ``order(epoch)`` is a permutation drawn from (seed, epoch). A batch is a list of positions; all
 processes compute the same global batches and each takes its own part of them. A sample's
-augmentations are drawn from (seed, p). Hence nothing about the loader needs to be saved but the
-seed: to continue at iteration ``i``, the first ``i`` batches are passed over without loading.
+augmentations are drawn from (seed, p). Several data sets can take turns in given shares
+(:class:`MixedStream`); each is then permuted by itself. Hence nothing about the loader needs to be
+saved but the seed: to continue at iteration ``i``, the first ``i`` batches are passed over without
+loading.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch.utils.data as torchdata
+
+from match_rcnn.utils.arrays import IntArray
 
 
 class Items(Protocol):
@@ -22,6 +26,26 @@ class Items(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+class EpochOrder:
+    """An endless sequence of the numbers below ``count``, permuted anew every epoch."""
+
+    def __init__(self, count: int, seed: int, shuffle: bool = True) -> None:
+        self.count, self.seed, self.shuffle = count, seed, shuffle
+        self._epoch = -1
+        self._order: IntArray = np.arange(0)
+
+    def __getitem__(self, position: int) -> int:
+        epoch, place = divmod(position, self.count)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(epoch)
+        return int(self._order[place])
+
+    def _draw(self, epoch: int) -> IntArray:
+        if not self.shuffle:
+            return np.arange(self.count)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.count)
 
 
 class ShuffledStream:
@@ -36,28 +60,20 @@ class ShuffledStream:
             raise ValueError("the training set holds no image; check DATASETS.TRAIN and its files")
         self.items = items
         self.seed = seed
-        self.shuffle = shuffle
-        self._epoch = -1
-        self._order: npt.NDArray[np.int64] = np.arange(0)
+        self._shuffle = shuffle
+        self._order = EpochOrder(len(items), seed, shuffle)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def index(self, position: int) -> int:
         """The item that ``position`` shows."""
-        epoch, place = divmod(position, len(self.items))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._draw(epoch)
-        return int(self._order[place])
-
-    def _draw(self, epoch: int) -> npt.NDArray[np.int64]:
-        if not self.shuffle:
-            return np.arange(len(self.items))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.items))
+        return self._order[position]
 
     def reseed(self, seed: int) -> None:
         """Become the stream of another seed."""
-        self.seed, self._epoch = seed, -1
+        self.seed = seed
+        self._order = EpochOrder(len(self.items), seed, self._shuffle)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         item = dict(self.items[self.index(position)])
@@ -73,9 +89,73 @@ class ShuffledStream:
         items = []
         for position in unit:
             generator = np.random.default_rng([self.seed, 2, position, attempt])
-            item = dict(self.items[int(generator.integers(len(self.items)))])
+            among = self._alternatives(position)
+            item = dict(self.items[among[int(generator.integers(len(among)))]])
             items.append({**item, "seed": sample_seed(self.seed, position)})
         return items
+
+    def _alternatives(self, position: int) -> range:
+        """The items of which any could stand at ``position``."""
+        return range(len(self.items))
+
+
+class MixedStream(ShuffledStream):
+    """Several data sets that take turns, each in its own order, reshuffled whenever it is through.
+
+    A round of at most 1,000 positions holds each data set as often as its weight says, to a
+    thousandth, spread evenly: so every batch is mixed.
+
+    Args:
+        items: of all data sets, one after the other.
+        counts: how many of them are each data set's.
+        weights: what part of the samples each data set gets, relative to the others.
+
+    Raises:
+        ValueError: the weights are not numbers above 0, one for each data set.
+    """
+
+    def __init__(
+        self, items: Items, seed: int, counts: Sequence[int], weights: Sequence[float]
+    ) -> None:
+        if len(weights) != len(counts) or not all(0 < w < float("inf") for w in weights):
+            raise ValueError(
+                f"DATASETS.TRAIN_WEIGHTS: expected {len(counts)} numbers above 0, one for each "
+                f"data set of DATASETS.TRAIN; got {list(weights)}"
+            )
+        super().__init__(items, seed)
+        self._starts = np.cumsum([0, *counts])
+        shares = _whole_shares(weights)
+        turns = [((i + 0.5) / share, k, i) for k, share in enumerate(shares) for i in range(share)]
+        #: Of each place in a round: the data set, and how often it came before in the round.
+        self._round = [(k, i) for _, k, i in sorted(turns)]
+        self._shares = shares
+        self._orders = self._own_orders()
+
+    def _own_orders(self) -> list[EpochOrder]:
+        seeds = np.random.SeedSequence([self.seed, 4]).generate_state(len(self._shares))
+        counts = np.diff(self._starts).tolist()
+        return [EpochOrder(n, int(s)) for n, s in zip(counts, seeds, strict=True)]
+
+    def index(self, position: int) -> int:
+        rounds, place = divmod(position, len(self._round))
+        part, before = self._round[place]
+        own = self._orders[part][rounds * self._shares[part] + before]
+        return int(self._starts[part]) + own
+
+    def reseed(self, seed: int) -> None:
+        super().reseed(seed)
+        self._orders = self._own_orders()
+
+    def _alternatives(self, position: int) -> range:
+        part, _ = self._round[position % len(self._round)]
+        return range(int(self._starts[part]), int(self._starts[part + 1]))
+
+
+def _whole_shares(weights: Sequence[float]) -> list[int]:
+    """Whole numbers in the proportions of the weights, to a thousandth of their sum."""
+    shares = [max(1, round(1000 * w / sum(weights))) for w in weights]
+    divisor = math.gcd(*shares)
+    return [share // divisor for share in shares]
 
 
 def sample_seed(seed: int, position: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.multiprocessing import ProcessExitedException
 
-from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
 from match_rcnn.d2 import (
     CfgNode,
     DetectionCheckpointer,
@@ -24,7 +24,9 @@ from match_rcnn.d2 import (
     setup_logger,
     verify_results,
 )
-from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.data.datasets import register_data_sets
+from match_rcnn.data.taxonomy import common_taxonomy
+from match_rcnn.engine.description import describe_run
 from match_rcnn.engine.evaluations import averaged_weights
 from match_rcnn.engine.faults import (
     Preempted,
@@ -47,11 +49,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
     let_overrides_decide(cfg, args.opts)
+    register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], args.data)
+    follow_taxonomy(cfg, common_taxonomy(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="match_rcnn")
     log_host()
-    register_deepfashion2()
     return cfg
 
 
@@ -61,6 +64,8 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.eval_only:
         return _evaluate(cfg, resume=args.resume)
     check_processes(cfg.MODEL.DEVICE)
+    if comm.is_main_process():
+        logger.info("This run:\n%s", describe_run(cfg))
     trainer = MatchRCNNTrainer(cfg)
     _save_planned(trainer.cfg)
     trainer.resume_or_load(resume=args.resume)

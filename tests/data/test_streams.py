@@ -1,10 +1,11 @@
 import itertools
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from match_rcnn.data.streams import ShuffledStream, StreamBatchSampler
+from match_rcnn.data.streams import MixedStream, ShuffledStream, StreamBatchSampler
 
 
 def items(n):
@@ -81,3 +82,52 @@ def test_processes_share_one_global_sequence_and_can_start_anywhere(
 def test_batch_size_must_divide_among_the_processes():
     with pytest.raises(ValueError, match=r"IMS_PER_BATCH \(6\).*processes \(4\)"):
         StreamBatchSampler(ShuffledStream(items(3), 0), 6, rank=0, world_size=4)
+
+
+class TestMixedStream:
+    def stream(self, weights, counts=(5, 3, 8), seed=1):
+        return MixedStream(items(sum(counts)), seed, counts, weights)
+
+    def parts(self, stream, first, last):
+        """Which data set each position shows."""
+        starts = [0, 5, 8]
+        return [sum(stream.index(p) >= s for s in starts) - 1 for p in range(first, last)]
+
+    def test_shares_are_met_in_every_batch(self):
+        stream = self.stream((3, 1, 2))
+        for first in range(0, 120, 12):
+            assert Counter(self.parts(stream, first, first + 12)) == {0: 6, 1: 2, 2: 4}
+        # in a smaller batch, within one
+        assert all(2 <= self.parts(stream, p, p + 6).count(0) <= 4 for p in range(60))
+
+    def test_each_data_set_is_gone_through_before_it_repeats(self):
+        stream = self.stream((3, 1, 2))
+        shown = [stream.index(p) for p in range(6 * 40)]
+        for first, last in ((0, 5), (5, 8), (8, 16)):
+            own = [i for i in shown if first <= i < last]
+            size = last - first
+            for k in range(0, len(own) - size, size):
+                assert sorted(own[k : k + size]) == list(range(first, last))
+            assert own[:size] != own[size : 2 * size] or own[size : 2 * size] != own[2 * size :]
+
+    def test_a_position_shows_the_same_whatever_came_before(self):
+        expected = [self.stream((0.7, 0.2, 0.1)).index(p) for p in range(200)]
+        again = self.stream((7, 2, 1))
+        assert [again.index(p) for p in reversed(range(200))] == expected[::-1]
+        other = self.stream((7, 2, 1), seed=2)
+        assert [other.index(p) for p in range(200)] != expected
+        other.reseed(1)
+        assert [other.index(p) for p in range(200)] == expected
+
+    def test_substitutes_come_from_the_same_data_set(self):
+        stream = self.stream((3, 1, 2))
+        for position in range(30):
+            (part,) = self.parts(stream, position, position + 1)
+            found = {stream.substitutes([position], k)[0]["image_id"] for k in range(30)}
+            assert found <= set(range(*[(0, 5), (5, 8), (8, 16)][part]))
+            assert len(found) > 1
+
+    @pytest.mark.parametrize("weights", [(1, 1), (1, 0, 1), (1, -1, 1), (1, float("nan"), 1)])
+    def test_bad_weights(self, weights):
+        with pytest.raises(ValueError, match="TRAIN_WEIGHTS: expected 3 numbers above 0"):
+            self.stream(weights)

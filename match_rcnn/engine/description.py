@@ -1,0 +1,102 @@
+"""What a run can be trained on and scored by, told before it starts."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tabulate import tabulate
+
+from match_rcnn.d2 import CfgNode, DatasetCatalog
+from match_rcnn.data.loader import training_parts
+from match_rcnn.data.pairs import PairIndex
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Labels:
+    """How many items of a data set have each label.
+
+    Attributes:
+        images, items: all; ``items`` are those that something can be learned from.
+        masks, landmarks: items that have them.
+        pairs: items whose product is in a photo of the other domain too.
+        ignored: ignore regions.
+    """
+
+    images: int = 0
+    items: int = 0
+    masks: int = 0
+    landmarks: int = 0
+    pairs: int = 0
+    ignored: int = 0
+
+    def __add__(self, other: "Labels") -> "Labels":
+        names = [field.name for field in fields(self)]
+        return Labels(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+#: What a stream of ``MODEL`` is trained by, by its switch: the label, the loss, the table.
+_STREAMS = {
+    "MASK_ON": ("masks", "loss_mask", "segm"),
+    "KEYPOINT_ON": ("landmarks", "loss_keypoint", "keypoints"),
+    "MATCH_ON": ("pairs", "loss_match", "retrieval"),
+}
+_DETECTOR = "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg"
+
+
+def count_labels(items: Sequence[dict[str, Any]]) -> Labels:
+    """The labels of dataset dicts."""
+    found = Labels(images=len(items))
+    index = PairIndex(items)
+    for image in items:
+        for annotation in image.get("annotations", ()):
+            if annotation.get("iscrowd"):
+                found.ignored += 1
+                continue
+            found.items += 1
+            found.masks += bool(annotation.get("segmentation"))
+            found.landmarks += bool(annotation.get("num_keypoints"))
+            found.pairs += index.has_partner(image, annotation)
+    return found
+
+
+def describe_run(cfg: CfgNode) -> str:
+    """The data sets of a config with their labels, the losses that they train, and the tables that
+    come out; streams without a label to learn from get a warning."""
+    trained = dict(zip(cfg.DATASETS.TRAIN, map(count_labels, training_parts(cfg)), strict=True))
+    tested = {name: count_labels(DatasetCatalog.get(name)) for name in cfg.DATASETS.TEST}
+    rows = [
+        (what, name, *(getattr(found, field.name) for field in fields(found)))
+        for what, part in (("training", trained), ("evaluation", tested))
+        for name, found in part.items()
+    ]
+    headers = ("", "data set", *(field.name for field in fields(Labels)))
+    lines = [tabulate(rows, headers=headers, tablefmt="simple")]
+    lines.append(f"losses: {', '.join([_DETECTOR, *_losses(cfg, trained)])}")
+    for name, found in tested.items():
+        tables = [
+            "bbox",
+            *(t for s, (label, _, t) in _STREAMS.items() if _has(cfg, s, label, found)),
+        ]
+        lines.append(f"tables of {name}: {', '.join(tables) if found.items else 'none'}")
+    return "\n".join(lines)
+
+
+def _has(cfg: CfgNode, switch: str, label: str, found: Labels) -> bool:
+    return bool(cfg.MODEL[switch]) and getattr(found, label) > 0
+
+
+def _losses(cfg: CfgNode, trained: dict[str, Labels]) -> list[str]:
+    everything = sum(trained.values(), Labels())
+    losses = []
+    for switch, (label, loss, _) in _STREAMS.items():
+        if not cfg.MODEL[switch]:
+            continue
+        number = getattr(everything, label)
+        losses.append(f"{loss} (of {number} of {everything.items} items)")
+        if not number:
+            text = "MODEL.%s is set, but no item of %s has %s: %s will stay 0"
+            logger.warning(text, switch, ", ".join(trained), label, loss)
+    return losses
