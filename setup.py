@@ -26,14 +26,19 @@ INSTALL_REQUIRES = [
     "MarkupSafe>=2.1",
 ]
 
+GALLERY_REQUIRES = [
+    "pylance>=14.0",  # where galleries are stored
+    "pyarrow>=16.0",
+]
 INDEX_REQUIRES = [
+    *GALLERY_REQUIRES,
     "faiss-cpu>=1.8",  # approximate search of large galleries
-    "pyarrow>=14.0",  # galleries as Parquet
 ]
 
 CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
 
 EXTRAS_REQUIRE = {
+    "gallery": GALLERY_REQUIRES,
     "index": INDEX_REQUIRES,
     "ccp": CCP_REQUIRES,
     "wandb": ["wandb>=0.16"],

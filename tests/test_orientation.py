@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from match_rcnn.catalogue.indexing import _read
+from match_rcnn.catalogue.photos import CatalogueImage
+from match_rcnn.catalogue.query import QueryResult, draw_results
 from match_rcnn.data.images import read_image
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.pictures import side_by_side
@@ -20,10 +23,7 @@ from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.reporting.charts.photos import photo
 from match_rcnn.reporting.charts.queries import _cut
 from match_rcnn.reporting.numbers.runs import Run
-from match_rcnn.retrieval.gallery.catalogue import CatalogueImage
-from match_rcnn.retrieval.gallery.indexing import _read
 from match_rcnn.retrieval.gallery.items import GalleryItem, Hit
-from match_rcnn.retrieval.gallery.query import QueryResult, draw_results
 from match_rcnn.structures import Garment
 
 BOX = np.array([5.0, 3.0, 20.0, 18.0])  # not in the middle, and inside of either way up

@@ -5,6 +5,7 @@
     tools/build_gallery.py ... --catalogue catalogue.json --boxes annotated
     tools/build_gallery.py ... --num-gpus 8      (or: torchrun --nproc-per-node 8 tools/build...)
     tools/build_gallery.py ... --index ivf       (for large galleries; needs match_rcnn[index])
+    tools/build_gallery.py --convert OLD --output NEW    (a gallery of format 1)
 
 The same command goes on after an interruption and takes in new photos. Photos that cannot be read
 are listed in OUTPUT/report.json.
@@ -14,21 +15,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from match_rcnn.catalogue.commands import build
+from match_rcnn.catalogue.indexing import BOXES
 from match_rcnn.engine.launch import launch
-from match_rcnn.retrieval.gallery.commands import build
 from match_rcnn.retrieval.gallery.faiss import KINDS
-from match_rcnn.retrieval.gallery.indexing import BOXES
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", type=Path, required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument(
-        "--catalogue", type=Path, required=True, metavar="FOLDER|COCO.json", help="the photos"
-    )
+    parser.add_argument("--config-file", type=Path)
+    parser.add_argument("--weights")
+    parser.add_argument("--catalogue", type=Path, metavar="FOLDER|COCO.json", help="the photos")
+    parser.add_argument("--convert", type=Path, metavar="OLD", help="a gallery of format 1")
     parser.add_argument("--output", type=Path, required=True, metavar="INDEX")
     parser.add_argument(
         "--image-root",
@@ -48,7 +48,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--target-recall", type=float, default=0.95, help="of the index, at 20")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes; on the CPU as well")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
-    return parser.parse_args()
+    args = parser.parse_args()
+    missing = [n for n in ("config_file", "weights", "catalogue") if getattr(args, n) is None]
+    if missing and not args.convert:
+        parser.error(f"--{missing[0].replace('_', '-')} is needed to index photos")
+    return args
 
 
 def main() -> int:

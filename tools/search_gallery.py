@@ -11,8 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from match_rcnn.retrieval.gallery.commands import search
-from match_rcnn.retrieval.gallery.index import METHODS
+from match_rcnn.catalogue.commands import search
+from match_rcnn.retrieval.gallery.gallery import GROUPS
+from match_rcnn.retrieval.gallery.search import METHODS
 
 
 def parse() -> argparse.Namespace:
@@ -26,6 +27,15 @@ def parse() -> argparse.Namespace:
     which.add_argument("--category", metavar="NAME", help="find items of this category only")
     which.add_argument(
         "--same-category", action="store_true", help="find items of the garment's category only"
+    )
+    parser.add_argument(
+        "--where", metavar="SQL", help='find items that pass only, such as "price < 50"'
+    )
+    parser.add_argument(
+        "--group-by",
+        choices=(*GROUPS, "none"),
+        default="product",
+        help="one result a product where that is known, else a photo; a photo; or all items",
     )
     parser.add_argument("--output", type=Path, default=Path("output/search"), metavar="DIR")
     parser.add_argument("--config-file", type=Path, help="by default the gallery's own")

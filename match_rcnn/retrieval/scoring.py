@@ -59,7 +59,7 @@ class MatchScorer:
             weight: (d,) w.
             bias: b.
         """
-        w, b = _tensor(weight).detach().double().cpu(), float(torch.as_tensor(bias).detach())
+        w, b = as_tensor(weight).detach().double().cpu(), float(torch.as_tensor(bias).detach())
         if w.dim() != 1 or not torch.isfinite(w).all() or not math.isfinite(b):
             raise ValueError(f"expected (d,) finite weights and a bias, got {tuple(w.shape)}")
         self._score = PairScore(w, b)
@@ -185,7 +185,7 @@ class MatchScorer:
         return self._score.squares(_moved(self._rows(queries, "queries"), center)) + self.bias
 
     def _rows(self, values: ArrayLike, name: str) -> Tensor:
-        rows = _tensor(values).detach()
+        rows = as_tensor(values).detach()
         if rows.dim() != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"expected {name} of shape (n, {self.dim}), got {tuple(rows.shape)}")
         if not rows.is_floating_point():
@@ -193,7 +193,8 @@ class MatchScorer:
         return rows
 
 
-def _tensor(values: ArrayLike) -> Tensor:
+def as_tensor(values: ArrayLike) -> Tensor:
+    """On the same memory, which is only read."""
     if isinstance(values, Tensor):
         return values
     with warnings.catch_warnings():  # of arrays that are read-only; they are only read

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from match_rcnn.catalogue.model import GalleryModel, model_fingerprint
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DefaultTrainer
 from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.model import GalleryModel, model_fingerprint
 from match_rcnn.structures import Garment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -99,7 +99,6 @@ def test_two_processes_make_the_same_gallery(build, photos, index, tmp_path):
     others, other_vectors = content(tmp_path / "two")
     assert [item.id for item in items] == [item.id for item in others]
     np.testing.assert_allclose(vectors, other_vectors, rtol=1e-4, atol=1e-5)
-    assert not list((tmp_path / "two" / "incoming").iterdir())
 
 
 def test_under_torchrun(photos, index, weights, opts, tmp_path):
@@ -138,6 +137,12 @@ def test_annotated_boxes(build, generated_datasets, run_tool, photos, tmp_path):
 def test_a_photo_of_the_catalogue_finds_itself(run_tool, index, photos, tmp_path):
     photo = sorted(photos.glob("0*.jpg"))[0]
     flags = ("--index", index, "--query", photo, "--top", 4, "--min-score", 0)
+    run_tool("search_gallery", *flags, "--output", tmp_path)
+    for result in json.loads((tmp_path / f"{photo.stem}.json").read_text()):
+        shown = [hit["image"] for hit in result["hits"]]
+        photos_with_items = {item.image for item in Gallery.open(index)}
+        assert len(shown) == len(set(shown)) == min(4, len(photos_with_items))
+    flags = (*flags, "--group-by", "none")
     done = run_tool("search_gallery", *flags, "--output", tmp_path)
     results = json.loads((tmp_path / f"{photo.stem}.json").read_text())
     assert results
@@ -158,6 +163,9 @@ def test_a_search_by_category(run_tool, index, photos, tmp_path):
     run_tool("search_gallery", *flags, "--category", present)
     results = json.loads((tmp_path / f"{photo.stem}.json").read_text())
     assert {hit["category"] for result in results for hit in result["hits"]} == {present}
+    run_tool("search_gallery", *flags, "--where", f"image = '{photo.name}'")
+    results = json.loads((tmp_path / f"{photo.stem}.json").read_text())
+    assert {hit["image"] for result in results for hit in result["hits"]} == {photo.name}
     refused = run_tool("search_gallery", *flags, "--category", "hat", check=False)
     assert refused.returncode == 1
     assert "got 'hat'" in refused.stderr

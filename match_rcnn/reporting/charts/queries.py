@@ -9,8 +9,8 @@ import numpy as np
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.images import read_image
 from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
+from match_rcnn.inference.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.reporting.numbers.retrieval import RetrievalPart, read_retrieval
-from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.utils.arrays import FloatArray, Image
 
 _GREEN, _RED = (0.1, 0.6, 0.2), (0.85, 0.15, 0.15)

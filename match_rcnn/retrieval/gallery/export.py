@@ -1,131 +1,213 @@
-"""A gallery as a Parquet file: for vector databases, past one machine.
+"""A gallery for vector databases: as a Parquet file, or straight into one.
 
-The vectors are in the augmented inner-product form of :class:`MatchScorer`, (d + 1) numbers: a
-database that searches by inner product, largest first, and is asked with
-``MatchScorer.augment_queries`` vectors, gives the order of the match scores.
+The match score w . (q - g)^2 + b is written in one of two forms, by the sign of the weights:
 
-===========  ======================  ==============================================
-column       type                    holds
-===========  ======================  ==============================================
-id           string
-vector       float32[d + 1]          [g - c, sum(w (g - c)^2)]
-category     string, may be null     the category's name
-image        string, may be null
-box          float32[4] or null      x1, y1, x2, y2
-score        float32, may be null    the detector's
-fields       string                  JSON
-===========  ======================  ==============================================
+- no weight positive (a metric loss, mostly the pair loss): vectors sqrt(-w) (g - c), searched by
+  **Euclidean distance**; approximate indices work well on it;
+- else: vectors [g - c, sum(w (g - c)^2)], searched by **inner product**, largest first.
 
-The file's own metadata, key ``match_rcnn``, is JSON with ``weight`` (w), ``bias``, ``center`` (c)
-and ``fingerprint``: all that a query needs. The center keeps float32 from losing digits.
+:class:`ExportForm` makes the queries, and the score of what a database answers. The center c, near
+the mean, keeps float32 from losing digits.
+
+===============  ======================  ==============================================
+column           type                    holds
+===============  ======================  ==============================================
+``id``           string
+``vector``       float32[]               the form's
+``category``     string, may be null     the category's name
+``image``        string, may be null
+``box``          float[4] or null        x1, y1, x2, y2
+``score``        float, may be null      the detector's
+``product``      string, may be null
+``attributes``   list of string
+``fields``       string                  JSON
+===============  ======================  ==============================================
+
+A Parquet file's own metadata, key ``match_rcnn``, is JSON with the form.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import torch
 
-from match_rcnn.retrieval.gallery.faiss import optional_module
-from match_rcnn.retrieval.gallery.items import IntArray
-from match_rcnn.retrieval.gallery.storage import Snapshot
+from match_rcnn.retrieval.gallery.items import optional_module
+from match_rcnn.retrieval.gallery.store import OWN, Snapshot
 from match_rcnn.retrieval.scoring import MatchScorer
+from match_rcnn.utils.arrays import Float32Array
 from match_rcnn.utils.files import atomic_write
 
 _MEAN_OF = 2**14
+#: Names of one are taken as they are into SQL.
+_TABLE = "match_rcnn_items"
 
 
-def export_parquet(snapshot: Snapshot, scorer: MatchScorer, path: Path, rows_per_group: int) -> int:
-    """Write the file, whole or not at all; returns the number of items.
+@dataclass(frozen=True)
+class ExportForm:
+    """How scores become what a database computes.
 
-    Raises:
-        MissingPackageError: without pyarrow.
+    Attributes:
+        metric: "euclidean" (its square is the score's negative) or "inner product".
+        weight, bias: of the score.
+        center: c.
     """
-    arrow = optional_module("pyarrow", "pyarrow")
-    parquet = optional_module("pyarrow.parquet", "pyarrow")
-    rows = np.flatnonzero(snapshot.alive)
-    center = _center(snapshot, rows)
-    schema = _schema(arrow, scorer.dim).with_metadata(
-        {"match_rcnn": orjson.dumps(_metadata(snapshot, scorer, center))}
-    )
-    with atomic_write(path) as file, parquet.ParquetWriter(file, schema) as writer:
-        for start in range(0, len(rows), rows_per_group):
-            block = rows[start : start + rows_per_group]
-            writer.write_table(_table(arrow, schema, snapshot, scorer, center, block))
-    return len(rows)
+
+    metric: str
+    weight: tuple[float, ...]
+    bias: float
+    center: tuple[float, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, scorer: MatchScorer, metric: str | None = None) -> "ExportForm":
+        """The form of a gallery. Args: metric: None: by the sign of the weights."""
+        number = snapshot.num_rows
+        rows = np.linspace(0, max(0, number - 1), min(number, _MEAN_OF)).astype(np.int64)
+        mean = snapshot.vectors(np.unique(rows)).mean(0, dtype=np.float64) if number else None
+        center = np.zeros(scorer.dim) if mean is None else mean
+        own = "euclidean" if (scorer.weight <= 0).all() else "inner product"
+        return cls(
+            metric or own, tuple(scorer.weight.tolist()), scorer.bias, tuple(center.tolist())
+        )
+
+    def items(self, vectors: Any) -> Float32Array:
+        """(m, D) what the database holds of (m, d) embeddings."""
+        if self.metric == "euclidean":
+            return self._scaled(vectors)
+        return self._scorer.augment_gallery(np.asarray(vectors), self._at).numpy()
+
+    def queries(self, vectors: Any) -> Float32Array:
+        """(Q, D) what it is asked with."""
+        if self.metric == "euclidean":
+            return self._scaled(vectors)
+        return self._scorer.augment_queries(np.asarray(vectors, np.float32), self._at).numpy()
+
+    def scores(self, queries: Any, answers: Any) -> npt.NDArray[np.float64]:
+        """(Q, k) match scores of what was answered: Euclidean distances, or inner products."""
+        found = np.asarray(answers, np.float64)
+        if self.metric == "euclidean":
+            return self.bias - np.square(found)
+        offsets = self._scorer.query_offsets(np.asarray(queries, np.float32), self._at)
+        return found + offsets.numpy()[:, None]
+
+    def _scaled(self, vectors: Any) -> Float32Array:
+        moved = np.asarray(vectors, np.float64) - np.array(self.center)
+        return (moved * np.sqrt(-np.array(self.weight))).astype(np.float32)
+
+    @property
+    def _scorer(self) -> MatchScorer:
+        return MatchScorer(np.array(self.weight), self.bias)
+
+    @property
+    def _at(self) -> torch.Tensor:
+        return torch.tensor(self.center, dtype=torch.float64)
 
 
-def parquet_queries(path: Path, queries: Any) -> tuple[Any, Any]:
-    """What to ask a database that holds an exported file.
-
-    Args:
-        queries: (Q, d) embeddings.
-
-    Returns:
-        (Q, d + 1) float32 vectors, and (Q,) float64: inner product + this is the match score.
-    """
-    parquet = optional_module("pyarrow.parquet", "pyarrow")
-    noted = orjson.loads(parquet.read_schema(path).metadata[b"match_rcnn"])
-    scorer = MatchScorer(np.array(noted["weight"]), noted["bias"])
-    center = torch.tensor(noted["center"], dtype=torch.float64)
-    rows = np.asarray(queries, np.float32)
-    return scorer.augment_queries(rows, center).numpy(), scorer.query_offsets(rows, center).numpy()
+def parquet_form(path: Path) -> ExportForm:
+    """The form of an exported file."""
+    noted = optional_module("pyarrow.parquet").read_schema(path).metadata[b"match_rcnn"]
+    return ExportForm(**{k: v for k, v in orjson.loads(noted).items() if k != "fingerprint"})
 
 
-def _center(snapshot: Snapshot, rows: IntArray) -> torch.Tensor:
-    if not len(rows):
-        return torch.zeros(snapshot.manifest.dim, dtype=torch.float64)
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MEAN_OF)).astype(np.int64)]
-    return torch.from_numpy(snapshot.vectors(sample)).double().mean(0)
+def _parts(snapshot: Snapshot, form: ExportForm, size: int) -> Iterator[tuple[Any, Float32Array]]:
+    """Tables of the items' columns, each with its vectors."""
+    scanner = snapshot.dataset.to_batches(columns=[*OWN, "vector"], batch_size=size)
+    for batch in scanner:
+        flat = batch["vector"].flatten().to_numpy()
+        yield batch.drop_columns(["vector"]), form.items(flat.reshape(len(batch), -1))
 
 
-def _metadata(snapshot: Snapshot, scorer: MatchScorer, center: torch.Tensor) -> dict[str, Any]:
-    return {
-        "weight": scorer.weight.tolist(),
-        "bias": scorer.bias,
-        "center": center.tolist(),
-        "fingerprint": snapshot.manifest.fingerprint,
-    }
+def _to_parquet(
+    snapshot: Snapshot, scorer: MatchScorer, where: Any, rows_per_group: int = 2**14
+) -> ExportForm:
+    arrow, parquet = optional_module("pyarrow"), optional_module("pyarrow.parquet")
+    form = ExportForm.of(snapshot, scorer)
+    noted = {**asdict(form), "fingerprint": snapshot.about["fingerprint"]}
+    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    vector = arrow.field("vector", arrow.list_(arrow.float32(), size), nullable=False)
+    own = arrow.schema([snapshot.dataset.schema.field(name) for name in OWN])
+    # A missing list of a fixed size is not read back by every reader.
+    own = own.set(OWN.index("box"), arrow.field("box", arrow.list_(arrow.float64())))
+    schema = own.append(vector).with_metadata({"match_rcnn": orjson.dumps(noted)})
+    with atomic_write(where) as file, parquet.ParquetWriter(file, schema) as writer:
+        for batch, vectors in _parts(snapshot, form, rows_per_group):
+            flat = arrow.array(vectors.reshape(-1))
+            column = arrow.FixedSizeListArray.from_arrays(flat, size)
+            columns = [c.cast(f.type) for c, f in zip(batch.columns, own, strict=True)]
+            writer.write_table(arrow.Table.from_arrays([*columns, column], schema=schema))
+    return form
 
 
-def _schema(arrow: Any, dim: int) -> Any:
-    return arrow.schema(
-        [
-            arrow.field("id", arrow.string(), nullable=False),
-            arrow.field("vector", arrow.list_(arrow.float32(), dim + 1), nullable=False),
-            ("category", arrow.string()),
-            ("image", arrow.string()),
-            ("box", arrow.list_(arrow.float32())),
-            ("score", arrow.float32()),
-            arrow.field("fields", arrow.string(), nullable=False),
+def _to_qdrant(
+    snapshot: Snapshot, scorer: MatchScorer, where: Any, collection: str = _TABLE
+) -> ExportForm:
+    """Args: where: a ``QdrantClient``."""
+    models = optional_module("qdrant_client.models")
+    form = ExportForm.of(snapshot, scorer)
+    kind = models.Distance.EUCLID if form.metric == "euclidean" else models.Distance.DOT
+    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    where.create_collection(collection, models.VectorParams(size=size, distance=kind))
+    start = 0
+    for batch, vectors in _parts(snapshot, form, 512):
+        numbers = list(range(start, start + len(vectors)))
+        points = models.Batch(ids=numbers, vectors=vectors.tolist(), payloads=batch.to_pylist())
+        where.upsert(collection, points)
+        start += len(vectors)
+    return form
+
+
+def _to_milvus(
+    snapshot: Snapshot, scorer: MatchScorer, where: Any, collection: str = _TABLE
+) -> ExportForm:
+    """Args: where: a ``MilvusClient``."""
+    form = ExportForm.of(snapshot, scorer)
+    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    metric = "L2" if form.metric == "euclidean" else "IP"
+    where.create_collection(collection, dimension=size, metric_type=metric, auto_id=False)
+    start = 0
+    for batch, vectors in _parts(snapshot, form, 512):
+        rows = [
+            # A row's own "id" is Milvus' number; ours is a field beside it.
+            {**{k: v for k, v in row.items() if v is not None and k != "id"}, "item": row["id"]}
+            | {"id": start + n, "vector": vectors[n].tolist()}
+            for n, row in enumerate(batch.to_pylist())
         ]
-    )
+        where.insert(collection, rows)
+        start += len(rows)
+    where.flush(collection)
+    return form
 
 
-def _table(
-    arrow: Any,
-    schema: Any,
-    snapshot: Snapshot,
-    scorer: MatchScorer,
-    center: torch.Tensor,
-    rows: IntArray,
-) -> Any:
-    items = [snapshot.item(row) for row in rows.tolist()]
-    vectors = scorer.augment_gallery(snapshot.vectors(rows), center).numpy()
-    flat = arrow.array(vectors.reshape(-1))
+def _to_pgvector(
+    snapshot: Snapshot, scorer: MatchScorer, where: Any, table: str = _TABLE
+) -> ExportForm:
+    """Args: where: a ``psycopg`` connection."""
+    form = ExportForm.of(snapshot, scorer)
+    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    if not table.isidentifier():
+        raise ValueError(f"expected a plain name for the table, got {table!r}")
+    columns = ("id text PRIMARY KEY", "category text", "image text", "box float8[]")
+    more = ("score float8", "product text", "attributes text[]", "fields jsonb")
+    with where.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        stated = ", ".join((*columns, *more, f"vector vector({size})"))
+        cursor.execute(f"CREATE TABLE {table} ({stated})")
+        with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+            for batch, vectors in _parts(snapshot, form, 2**12):
+                for row, vector in zip(batch.to_pylist(), vectors.tolist(), strict=True):
+                    copy.write_row((*row.values(), str(vector)))
+    where.commit()
+    return form
 
-    def column(values: Iterable[Any], name: str) -> Any:
-        return arrow.array(list(values), schema.field(name).type)
 
-    columns = [
-        column((i.id for i in items), "id"),
-        arrow.FixedSizeListArray.from_arrays(flat, scorer.dim + 1),
-        column((i.category.name if i.category else None for i in items), "category"),
-        column((i.image for i in items), "image"),
-        column((i.box for i in items), "box"),
-        column((i.score for i in items), "score"),
-        column((orjson.dumps(i.fields).decode() for i in items), "fields"),
-    ]
-    return arrow.Table.from_arrays(columns, schema=schema)
+#: Each writes a snapshot somewhere and returns the form.
+EXPORTS: dict[str, Callable[..., ExportForm]] = {
+    "parquet": _to_parquet,
+    "qdrant": _to_qdrant,
+    "milvus": _to_milvus,
+    "pgvector": _to_pgvector,
+}

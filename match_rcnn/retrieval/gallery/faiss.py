@@ -17,7 +17,6 @@ plain, scaled Euclidean space. The inner-product form (``MatchScorer.augment_gal
 but its last coordinate differs a lot between items: clusters and graphs built on it find little.
 """
 
-import importlib
 import math
 import os
 from collections.abc import Callable
@@ -30,14 +29,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from match_rcnn.retrieval.gallery.items import BoolArray, FloatArray, IntArray
-from match_rcnn.retrieval.gallery.segments import Segment
+from match_rcnn.retrieval.gallery.items import optional_module
 from match_rcnn.retrieval.scoring import MatchScorer
+from match_rcnn.utils.arrays import BoolArray, Float32Array, IntArray
 
 #: "flat": every item, by inner product; exact but for float32's rounding. "ivf": clusters, of
 #: which a search visits some. "hnsw": a graph that a search walks.
 KINDS = ("flat", "ivf", "hnsw")
-INSTALL = "pip install match_rcnn[index]"
 
 _BLOCK = 2**16
 _LANES = 16  # other lengths take FAISS several times as long
@@ -48,27 +46,6 @@ _NEIGHBOURS = 32  # of a node of the graph
 _FILTERED = 0.5
 # Down to this share, a walk through the graph visits as many more nodes as fewer count.
 _HNSW_SHARE = 1 / 16
-
-
-class MissingPackageError(ImportError):
-    """An optional package is not installed."""
-
-
-def optional_module(name: str, package: str) -> Any:
-    """An imported module of the ``[index]`` extra.
-
-    Raises:
-        MissingPackageError: with how to install it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingPackageError(f"this needs {package}: {INSTALL} ({error})") from error
-
-
-def import_faiss() -> Any:
-    """Raises: MissingPackageError: with how to install it."""
-    return optional_module("faiss", "FAISS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +71,11 @@ class EuclideanForm:
     def _raised(self) -> bool:
         return bool((self.weight > 0).any())
 
-    def heights(self, vectors: FloatArray) -> npt.NDArray[np.float64]:
+    def heights(self, vectors: Float32Array) -> npt.NDArray[np.float64]:
         """(m,) h."""
         return 2 * np.square(vectors - self.center) @ self.weight.clip(0)
 
-    def items(self, vectors: FloatArray) -> FloatArray:
+    def items(self, vectors: Float32Array) -> Float32Array:
         """(m, dim)."""
         out = np.zeros((len(vectors), self.dim), np.float32)
         out[:, : len(self.weight)] = (vectors - self.center) * np.sqrt(np.abs(self.weight))
@@ -106,7 +83,7 @@ class EuclideanForm:
             out[:, len(self.weight)] = np.sqrt((self.height - self.heights(vectors)).clip(0))
         return out
 
-    def queries(self, vectors: FloatArray) -> FloatArray:
+    def queries(self, vectors: Float32Array) -> Float32Array:
         """(m, dim)."""
         sign = np.where(self.weight > 0, -1.0, 1.0)
         out = np.zeros((len(vectors), self.dim), np.float32)
@@ -115,7 +92,7 @@ class EuclideanForm:
 
 
 class CandidateIndex:
-    """A FAISS index over the rows of one segment.
+    """A FAISS index over the rows of one version.
 
     Attributes:
         kind: of :data:`KINDS`.
@@ -124,13 +101,13 @@ class CandidateIndex:
     """
 
     def __init__(
-        self, kind: str, faiss_index: Any, transform: Callable[[FloatArray], FloatArray]
+        self, kind: str, faiss_index: Any, transform: Callable[[Float32Array], Float32Array]
     ) -> None:
         self.kind = kind
         self.size = int(faiss_index.ntotal)
         self.effort = 1
         self._index = faiss_index
-        self._faiss = import_faiss()
+        self._faiss = optional_module("faiss")
         self._transform = transform
 
     @property
@@ -143,7 +120,7 @@ class CandidateIndex:
         return int(self._index.nlist) if self.kind == "ivf" else 0
 
     def candidates(
-        self, queries: FloatArray, width: int, mask: BoolArray, effort: int | None = None
+        self, queries: Float32Array, width: int, mask: BoolArray, effort: int | None = None
     ) -> IntArray:
         """Rows that are likely the best.
 
@@ -212,9 +189,9 @@ class CandidateIndex:
 
 
 def build_index(
-    segment: Segment, scorer: MatchScorer, kind: str
+    vectors: Float32Array, scorer: MatchScorer, kind: str
 ) -> tuple[CandidateIndex, dict[str, Any]]:
-    """An index over all rows of a segment, and what :func:`read_index` needs to read it again.
+    """An index over vectors, mapped ones too, and what :func:`read_index` needs to read it again.
 
     Time at a million items of 256 numbers on two cores: minutes. Memory: the index, of a byte a
     number for "ivf" and "hnsw", four for "flat".
@@ -223,21 +200,21 @@ def build_index(
         MissingPackageError: without FAISS.
         ValueError: an unknown kind.
     """
-    faiss = import_faiss()
+    faiss = optional_module("faiss")
     if kind not in KINDS:
         raise ValueError(f"expected an index of kind {', '.join(KINDS)}; got {kind!r}")
-    sample = _sample(segment, 2**14)
+    sample = _sample(vectors, 2**14)
     settings: dict[str, Any] = {"center": sample.mean(0, dtype=np.float64).tolist()}
     if kind == "flat":
-        index = faiss.IndexFlatIP(segment.dim + 1)
+        index = faiss.IndexFlatIP(vectors.shape[1] + 1)
         form = _inner_product(scorer, settings)
     else:
-        settings["height"] = _largest_height(_euclidean(scorer, settings), segment)
+        settings["height"] = _largest_height(_euclidean(scorer, settings), vectors)
         euclidean = _euclidean(scorer, settings)
-        form, index = euclidean.items, _approximate(faiss, kind, euclidean.dim, segment.rows)
-        index.train(form(_sample(segment, _TRAINING_SAMPLE * max(_clusters(segment.rows), 400))))
-    for start in range(0, segment.rows, _BLOCK):
-        index.add(np.ascontiguousarray(form(segment.vectors[start : start + _BLOCK])))
+        form, index = euclidean.items, _approximate(faiss, kind, euclidean.dim, len(vectors))
+        index.train(form(_sample(vectors, _TRAINING_SAMPLE * max(_clusters(len(vectors)), 400))))
+    for start in range(0, len(vectors), _BLOCK):
+        index.add(np.ascontiguousarray(form(vectors[start : start + _BLOCK])))
     return CandidateIndex(kind, index, _query_form(kind, scorer, settings)), settings
 
 
@@ -250,7 +227,7 @@ def read_index(
         MissingPackageError: without FAISS.
         FileNotFoundError: no such file.
     """
-    faiss = import_faiss()
+    faiss = optional_module("faiss")
     if not path.is_file():
         raise FileNotFoundError(f"no index at {path}")
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if kind == "ivf" else 0
@@ -269,11 +246,11 @@ def _approximate(faiss: Any, kind: str, dim: int, rows: int) -> Any:
     return faiss.index_factory(dim, name, faiss.METRIC_L2)
 
 
-def _sample(segment: Segment, size: int) -> FloatArray:
-    rows: IntArray = np.arange(segment.rows)
-    if segment.rows > size:
-        rows = np.sort(np.random.default_rng(0).choice(segment.rows, size, replace=False))
-    return np.asarray(segment.vectors[rows])
+def _sample(vectors: Float32Array, size: int) -> Float32Array:
+    rows: IntArray = np.arange(len(vectors))
+    if len(vectors) > size:
+        rows = np.sort(np.random.default_rng(0).choice(len(vectors), size, replace=False))
+    return np.asarray(vectors[rows])
 
 
 def _euclidean(scorer: MatchScorer, settings: dict[str, Any]) -> EuclideanForm:
@@ -281,21 +258,21 @@ def _euclidean(scorer: MatchScorer, settings: dict[str, Any]) -> EuclideanForm:
     return EuclideanForm(scorer.weight.numpy(), center, settings.get("height", 0.0))
 
 
-def _largest_height(form: EuclideanForm, segment: Segment) -> float:
-    starts = range(0, segment.rows, _BLOCK)
-    return max(float(form.heights(segment.vectors[i : i + _BLOCK]).max()) for i in starts)
+def _largest_height(form: EuclideanForm, vectors: Float32Array) -> float:
+    starts = range(0, len(vectors), _BLOCK)
+    return max(float(form.heights(vectors[i : i + _BLOCK]).max()) for i in starts)
 
 
 def _inner_product(
     scorer: MatchScorer, settings: dict[str, Any]
-) -> Callable[[FloatArray], FloatArray]:
+) -> Callable[[Float32Array], Float32Array]:
     center = torch.tensor(settings["center"], dtype=torch.float64)
     return lambda vectors: scorer.augment_gallery(vectors, center).numpy()
 
 
 def _query_form(
     kind: str, scorer: MatchScorer, settings: dict[str, Any]
-) -> Callable[[FloatArray], FloatArray]:
+) -> Callable[[Float32Array], Float32Array]:
     if kind != "flat":
         return _euclidean(scorer, settings).queries
     center = torch.tensor(settings["center"], dtype=torch.float64)

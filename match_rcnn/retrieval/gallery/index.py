@@ -1,228 +1,132 @@
-"""Searching a snapshot: exactly, or through its FAISS index with exact scores at the end.
+"""An index on disk: a FAISS file, and a copy of the rows that it covers, mapped into memory.
 
-Shapes: ``N`` rows of the snapshot, ``Q`` queries, ``d`` the vector's length, ``k`` results.
+::
+
+    index-NAME/index.faiss     what proposes (faiss.py)
+    index-NAME/rows.i64        (n,) Lance's number of each row
+    index-NAME/vectors.f32     (n, d) what decides
+    index-NAME/items.arrow     the items' columns
+
+A data set fetches single rows in a millisecond or two, from an object store in many; a search
+through an index needs a hundred of them. So they lie beside it, and a search reads nothing else.
+
+Shapes: ``n`` rows that the index covers, ``N`` rows of a version, ``d`` the vector's length.
 """
 
-import logging
+import uuid
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from match_rcnn.retrieval.gallery.faiss import CandidateIndex, MissingPackageError, read_index
-from match_rcnn.retrieval.gallery.items import BoolArray, FloatArray, GalleryError, IntArray
-from match_rcnn.retrieval.gallery.search import (
-    ExactSearch,
-    Found,
-    Predicate,
-    Selection,
-    merge,
-    score_vectors,
-    select,
-)
-from match_rcnn.retrieval.gallery.storage import Snapshot
+from match_rcnn.retrieval.gallery.faiss import CandidateIndex, build_index, read_index
+from match_rcnn.retrieval.gallery.items import optional_module
+from match_rcnn.retrieval.gallery.store import OWN, Snapshot
 from match_rcnn.retrieval.scoring import MatchScorer
+from match_rcnn.utils.arrays import Float32Array, IntArray
+from match_rcnn.utils.files import read_json, write_json
 
-logger = logging.getLogger(__name__)
-
-METHODS = ("auto", "exact", "index")
-#: Of so many items or fewer, "auto" takes the exact search: it is as fast, and misses nothing.
-EXACT_BELOW = 20_000
-
-# Candidates beyond k that the index proposes, since its own order is only about right.
-_WIDER = 4
-_LEAST_WIDTH = 64
-# Less saves no time, and would be tuned to what the queries of the gallery itself happen to be.
-_LEAST_EFFORT = {"flat": 1, "ivf": 8, "hnsw": 32}
+_BATCH = 2**14
 
 
-class SnapshotSearch:
-    """Searches of one state of a gallery.
+class ItemTable:
+    """Items' columns in batches of one size, in memory or mapped, for single rows of them."""
 
-    Args:
-        cache_bytes: see :class:`ExactSearch`.
-    """
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self._batches = batches
+        self._join = optional_module("pyarrow").Table.from_batches
 
-    def __init__(self, snapshot: Snapshot, scorer: MatchScorer, cache_bytes: int) -> None:
-        self.snapshot = snapshot
-        self.scorer = scorer
-        self.exact = ExactSearch(snapshot, scorer, cache_bytes)
-        self._selections: dict[tuple[int, ...] | None, Selection] = {}
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "ItemTable":
+        """All items of a version, in memory."""
+        table = snapshot.table(OWN).combine_chunks()
+        return cls(table.to_batches(max_chunksize=_BATCH))
 
-    def select(
-        self, categories: tuple[int, ...] | None, where: Predicate | None = None
-    ) -> Selection:
-        """The items that a search may return."""
-        if where is not None:
-            return select(self.snapshot, categories, where)
-        if categories not in self._selections:
-            self._selections[categories] = select(self.snapshot, categories, None)
-        return self._selections[categories]
+    def take(self, rows: IntArray) -> Any:
+        """A table of these rows, at least one."""
+        # A take of Arrow's own would join all batches first.
+        places = zip((rows // _BATCH).tolist(), (rows % _BATCH).tolist(), strict=True)
+        return self._join([self._batches[batch].slice(row, 1) for batch, row in places])
 
-    def top_k(self, queries: FloatArray, k: int, selection: Selection, method: str) -> Found:
-        """The best ``k`` of the selection, all of it if it has fewer.
+    def write(self, path: Path) -> None:
+        arrow = optional_module("pyarrow")
+        with arrow.ipc.new_file(str(path), self._batches[0].schema) as file:
+            for batch in self._batches:
+                file.write_batch(batch)
 
-        Raises:
-            ValueError: an unknown method.
-            GalleryError: "index", but there is none.
-            MissingPackageError: "index", but FAISS is not installed.
-        """
-        if method not in METHODS:
-            raise ValueError(f"expected a method of {', '.join(METHODS)}; got {method!r}")
-        if self._takes_index(selection, method):
-            return self.through(self.index, queries, k, selection)
-        return self.exact.top_k(queries, k, selection)
 
-    @cached_property
-    def index(self) -> CandidateIndex:
-        """
-        Raises:
-            GalleryError: there is none.
-            MissingPackageError: FAISS is not installed.
-            FileNotFoundError: the gallery has gone on, and this state's index is deleted.
-        """
-        info = self.snapshot.manifest.index
-        if info is None:
-            raise GalleryError(
-                f"{self.snapshot.folder} has no index to search through; build_index() makes one"
-            )
-        path = self.snapshot.folder / info["file"]
-        index = read_index(path, info["kind"], self.scorer, info["settings"])
-        index.effort = info["effort"]
-        return index
+class RowCopy:
+    """Rows of one version beside an index. Args: folder: of the index."""
 
-    def keep_index_of(self, older: "SnapshotSearch") -> None:
-        """Take over an index that an older state has loaded, where it is the same."""
-        mine, theirs = self.snapshot.manifest.index, older.snapshot.manifest.index
-        if mine is not None and mine == theirs and "index" in vars(older):
-            self.index = older.index
-
-    def _takes_index(self, selection: Selection, method: str) -> bool:
-        if method != "auto":
-            return method == "index"
-        if self.snapshot.manifest.index is None or selection.count <= EXACT_BELOW:
-            return False
-        try:
-            return bool(self.index)
-        except (MissingPackageError, FileNotFoundError) as error:
-            logger.warning("searching without the index: %s", error)
-            return False
-
-    def covered(self, info: dict[str, object] | None = None) -> slice:
-        """The rows of the segment that an index covers; none where there is no index."""
-        info = info or self.snapshot.manifest.index or {}
-        for segment, start in zip(self.snapshot.segments, self.snapshot.starts, strict=False):
-            if segment.name == info.get("segment"):
-                return slice(int(start), int(start) + segment.rows)
-        return slice(0, 0)
-
-    def through(
-        self,
-        index: CandidateIndex,
-        queries: FloatArray,
-        k: int,
-        selection: Selection,
-        rows: slice | None = None,
-    ) -> Found:
-        """The best by the index, and by an exact search of the rows that it does not cover."""
-        rows = rows or self.covered()
-        inside, outside = selection.mask[rows], selection.mask.copy()
-        outside[rows] = False
-        wanted = min(k, int(np.count_nonzero(inside)))
-        scores, found = np.full((len(queries), wanted), -np.inf), np.zeros((len(queries), wanted))
-        best = (scores, found.astype(np.int64))
-        for i, proposed in enumerate(self._propose(index, queries, wanted, inside)):
-            if proposed is None:
-                own = np.zeros_like(selection.mask)
-                own[rows] = inside
-                whole = self.exact.top_k(queries[i : i + 1], wanted, Selection(own, None))
-                best[0][i], best[1][i] = whole[0][0], whole[1][0]
-                continue
-            vectors = self.snapshot.vectors(proposed + rows.start)
-            exact = score_vectors(self.scorer, queries[i], vectors)
-            order = np.lexsort((proposed, -exact))[:wanted]
-            best[0][i], best[1][i] = exact[order], proposed[order] + rows.start
-        if not outside.any():
-            return best
-        key = None if selection.key is None else (-1, *selection.key)
-        return merge(best, self.exact.top_k(queries, k, Selection(outside, key)), k)
+    def __init__(self, folder: Path, dim: int) -> None:
+        arrow = optional_module("pyarrow")
+        self.row_ids: IntArray = np.fromfile(folder / "rows.i64", "<i8")
+        shape = (len(self.row_ids), dim)
+        # "c": no write reaches the file; torch warns of arrays that are read-only.
+        self.vectors: Float32Array = np.memmap(folder / "vectors.f32", "<f4", "c", shape=shape)
+        reader = arrow.ipc.open_file(arrow.memory_map(str(folder / "items.arrow")))
+        self.items = ItemTable([reader.get_batch(i) for i in range(reader.num_record_batches)])
 
     @staticmethod
-    def _propose(
-        index: CandidateIndex,
-        queries: FloatArray,
-        wanted: int,
-        mask: BoolArray,
-    ) -> list[IntArray | None]:
-        """At least ``wanted`` candidates of each query; None where the index finds fewer."""
-        proposed: list[IntArray | None] = [np.zeros(0, np.int64)] * len(queries)
-        if not wanted:
-            return proposed
-        effort = index.effort
-        width = max(_WIDER * wanted, _LEAST_WIDTH)
-        lacking = list(range(len(queries)))
-        while lacking:
-            effort = min(effort, index.max_effort)
-            found = index.candidates(queries[lacking], width, mask, effort)
-            for i, row in zip(lacking, found, strict=True):
-                enough = (row >= 0).sum() >= wanted
-                proposed[i] = row[row >= 0] if enough else None
-            lacking = [i for i in lacking if proposed[i] is None]
-            if effort >= index.max_effort:
-                break
-            effort *= 2
-        return proposed
-
-    def queries_of_its_own(self, number: int) -> IntArray:
-        """Rows of some items, spread over the gallery, to measure recall with."""
-        rows = np.flatnonzero(self.snapshot.alive)
-        if len(rows) > number:
-            rows = np.sort(np.random.default_rng(1).choice(rows, number, replace=False))
-        return rows
+    def write(snapshot: Snapshot, folder: Path) -> None:
+        snapshot.row_ids.astype("<i8").tofile(folder / "rows.i64")
+        with open(folder / "vectors.f32", "wb") as file:
+            for _, vectors in snapshot.blocks(np.arange(snapshot.num_rows)):
+                file.write(np.ascontiguousarray(vectors, "<f4").data)
+        ItemTable.of(snapshot).write(folder / "items.arrow")
 
 
-def recall(found: Found, exact: Found) -> float:
-    """The mean share of the exact results that were found; an item with as good a score as the
-    last of them counts as one of them. 1 where nothing is to be found."""
-    if not exact[0].size:
-        return 1.0
-    good = found[0] >= exact[0][:, -1:]
-    return float(np.minimum(good.sum(1), exact[0].shape[1]).mean() / exact[0].shape[1])
+class GalleryIndex:
+    """An index of one version, to search any version through.
 
-
-def without(found: Found, rows: IntArray, k: int) -> Found:
-    """(Q, k) results without each query's own row. Args: found: of k + 1 results; rows: (Q,)."""
-    others = found[1] != rows[:, None]
-    # A query whose own row was not found loses its last result instead.
-    others[others.all(1), -1] = False
-    shape = (len(rows), found[0].shape[1] - 1)
-    return found[0][others].reshape(shape)[:, :k], found[1][others].reshape(shape)[:, :k]
-
-
-def tune(
-    search: SnapshotSearch,
-    index: CandidateIndex,
-    rows: slice,
-    *,
-    k: int,
-    target: float,
-    number: int,
-) -> dict[str, float | int]:
-    """Give the index the least effort that reaches ``target`` recall at ``k``, and report it.
-
-    Measured with items of the gallery itself as queries, each without itself in the results.
-
-    Returns:
-        ``effort``, ``recall``, ``k`` and ``queries`` (how many).
+    Attributes:
+        finder: proposes rows of the copy.
+        copy: what is beside it.
     """
-    own = search.queries_of_its_own(number)
-    k = max(1, min(k, len(own) - 1))
-    queries, everything = search.snapshot.vectors(own), search.select(None)
-    exact = without(search.exact.top_k(queries, k + 1, everything), own, k)
-    index.effort = min(_LEAST_EFFORT[index.kind], index.max_effort)
-    while True:
-        found = without(search.through(index, queries, k + 1, everything, rows), own, k)
-        reached = recall(found, exact)
-        if reached >= target or index.effort >= index.max_effort:
-            break
-        index.effort = min(2 * index.effort, index.max_effort)
-    return {"effort": index.effort, "recall": reached, "k": k, "queries": len(own)}
+
+    def __init__(self, folder: Path, scorer: MatchScorer, effort: int) -> None:
+        info = read_json(folder / "index.json")
+        self.copy = RowCopy(folder, scorer.dim)
+        self.finder: CandidateIndex = read_index(
+            folder / "index.faiss", info["kind"], scorer, info["settings"]
+        )
+        self.finder.effort = effort
+
+    @staticmethod
+    def build(snapshot: Snapshot, scorer: MatchScorer, kind: str, parent: Path) -> Path:
+        """Write one of all rows of a version; returns its folder, which nothing names yet."""
+        folder = parent / f"index-{uuid.uuid4().hex[:16]}"
+        folder.mkdir(parents=True)
+        RowCopy.write(snapshot, folder)
+        vectors = RowCopy(folder, scorer.dim).vectors
+        finder, settings = build_index(vectors, scorer, kind)
+        finder.write(folder / "index.faiss")
+        write_json(folder / "index.json", {"kind": kind, "settings": settings})
+        return folder
+
+
+class Placed:
+    """Where the rows of an index are in a version.
+
+    Attributes:
+        positions: (n,) in the version, -1 for those that are gone.
+        rows: (N,) in the index, -1 for those that it does not cover.
+    """
+
+    def __init__(self, index: GalleryIndex, snapshot: Snapshot) -> None:
+        self.positions = snapshot.positions(index.copy.row_ids)
+        self._num_rows = snapshot.num_rows
+
+    @property
+    def whole(self) -> bool:
+        """Whether the index covers the version's rows and no others."""
+        return len(self.positions) == self._num_rows and bool((self.positions >= 0).all())
+
+    @cached_property
+    def rows(self) -> IntArray:
+        rows = np.full(self._num_rows, -1, np.int64)
+        there = self.positions >= 0
+        rows[self.positions[there]] = np.flatnonzero(there)
+        return rows

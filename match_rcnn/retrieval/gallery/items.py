@@ -1,32 +1,47 @@
 """What a gallery holds of each item beside its vector, and what a search gives back."""
 
+import importlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-from match_rcnn.data.taxonomy import CATEGORIES, Category
+from match_rcnn.data.taxonomy import Category, Taxonomy
+from match_rcnn.utils.arrays import Float32Array
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-#: A category by its id (1 to 13), by either of its names, or itself.
+#: A category by its id, by one of its names, or itself.
 CategoryLike = int | str | Category
 #: One of these or several: an item of any of them passes.
 CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 
-_BY_NAME = {name: c for c in CATEGORIES for name in (c.name, c.coco_name)}
-_BY_ID = {c.id: c for c in CATEGORIES}
+#: Modules that not every user needs -> the extra that installs them.
+_EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "ray": "ray", "faiss": "index"}
 
 
 class GalleryError(ValueError):
-    """A gallery cannot do what was asked: other weights, damaged, or being written."""
+    """A gallery cannot do what was asked: other weights, damaged, or changed meanwhile."""
+
+
+class MissingPackageError(ImportError):
+    """An optional package is not installed."""
+
+
+def optional_module(name: str) -> Any:
+    """An imported module of one of the extras.
+
+    Raises:
+        MissingPackageError: with how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0]
+        extra = _EXTRAS.get(package)
+        install = f"match_rcnn[{extra}]" if extra else package.replace("_", "-")
+        raise MissingPackageError(f"this needs {name}: pip install {install} ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,8 @@ class GalleryItem:
         image: where it was found, such as a path below the catalogue.
         box: x1, y1, x2, y2 in pixels of the image.
         score: the detector's confidence, None for an annotation.
+        product: what is sold, where it is known; several items may show it.
+        attributes: names of what the garment has, such as ``("floral", "long")``.
         fields: the caller's own, whatever JSON can hold.
     """
 
@@ -47,7 +64,19 @@ class GalleryItem:
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
     score: float | None = None
+    product: str | None = None
+    attributes: tuple[str, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The product where it is known, else the photo, else the item itself."""
+        known = (("product", self.product), ("image", self.image), ("id", self.id))
+        return next(f"{kind}:{value}" for kind, value in known if value is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the category by its name."""
+        return {**vars(self), "category": self.category.name if self.category else None}
 
 
 @dataclass(frozen=True)
@@ -92,25 +121,15 @@ class Fingerprint:
         return f"{self.name or 'unnamed'} (weights {self.weights[:12]}, config {self.config[:12]})"
 
 
-def parse_category(value: CategoryLike) -> Category:
-    """The category that an id, a name or a ``Category`` means.
-
-    Raises:
-        ValueError: it means none; the message lists the names.
-    """
+def parse_category(value: CategoryLike, taxonomy: Taxonomy) -> Category:
+    """The taxonomy's category that an id, a name or a ``Category`` means. Raises: ValueError."""
     if isinstance(value, Category):
-        return value
-    found = _BY_NAME.get(value) if isinstance(value, str) else _BY_ID.get(value)
-    if found is None:
-        names = ", ".join(c.name for c in CATEGORIES)
-        raise ValueError(
-            f"expected a category, 1 to {len(CATEGORIES)} or one of {names}; got {value!r}"
-        )
-    return found
+        value = value.name
+    return taxonomy.named(value) if isinstance(value, str) else taxonomy.category(value)
 
 
-def parse_filter(value: CategoryFilter) -> tuple[int, ...] | None:
-    """The ids, rising, that a filter lets pass; None for all.
+def parse_filter(value: CategoryFilter, taxonomy: Taxonomy) -> tuple[str, ...] | None:
+    """The names, sorted, of the categories that a filter lets pass; None for all.
 
     Raises:
         ValueError: an unknown category, or an empty collection.
@@ -121,16 +140,34 @@ def parse_filter(value: CategoryFilter) -> tuple[int, ...] | None:
         value = [value]
     if not value:
         raise ValueError("an empty collection of categories lets nothing pass; None means all")
-    return tuple(sorted({parse_category(v).id for v in value}))
+    return tuple(sorted({parse_category(v, taxonomy).name for v in value}))
 
 
-def hash_id(item_id: str) -> int:
-    """64 bits of an id, the same on every machine."""
-    return int.from_bytes(blake2b(item_id.encode(), digest_size=8).digest(), "little")
+def checked_vectors(
+    items: Collection[GalleryItem], vectors: Collection[Any], dim: int
+) -> Float32Array:
+    """(m, d) of the items' vectors.
+
+    Raises:
+        ValueError: one has another length or is not finite.
+    """
+    rows = np.empty((len(items), dim), np.float32)
+    for row, item, vector in zip(rows, items, vectors, strict=True):
+        values = np.asarray(vector)
+        if values.shape != (dim,):
+            raise ValueError(
+                f"item {item.id!r}: expected a vector of {dim} numbers, got shape {values.shape}"
+            )
+        row[:] = values
+    finite = np.isfinite(rows).all(1)
+    if not finite.all():
+        broken = list(items)[int(finite.argmin())]
+        raise ValueError(f"item {broken.id!r}: its vector is not finite")
+    return rows
 
 
-def encode_item(item: GalleryItem) -> bytes:
-    """A line of JSON, with its end.
+def encode_fields(item: GalleryItem) -> str:
+    """The item's fields as JSON, after a look at what else no column could hold.
 
     Raises:
         ValueError: an id that is no text, or fields that JSON cannot hold.
@@ -139,25 +176,7 @@ def encode_item(item: GalleryItem) -> bytes:
         raise ValueError(f"expected an id that is a text and not empty, got {item.id!r}")
     if item.box is not None and len(item.box) != 4:
         raise ValueError(f"item {item.id!r}: expected a box x1, y1, x2, y2, got {item.box}")
-    record = {
-        "id": item.id,
-        "category": None if item.category is None else item.category.id,
-        "image": item.image,
-        "box": None if item.box is None else [float(v) for v in item.box],
-        "score": item.score,
-        "fields": item.fields,
-    }
     try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(item.fields, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     except TypeError as error:
         raise ValueError(f"item {item.id!r} does not fit into JSON: {error}") from error
-
-
-def decode_item(line: bytes) -> GalleryItem:
-    """The item of a line of :func:`encode_item`."""
-    record = orjson.loads(line)
-    if record["category"] is not None:
-        record["category"] = _BY_ID[record["category"]]
-    if record["box"] is not None:
-        record["box"] = tuple(record["box"])
-    return GalleryItem(**record)

@@ -5,8 +5,8 @@ import pytest
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.evaluation.retrieval.files import write_retrieved
 from match_rcnn.evaluation.retrieval.protocol import Retrieved
+from match_rcnn.inference.cells import CELL_HEIGHT, CELL_WIDTH
 from match_rcnn.reporting.charts.queries import draw_retrieval
-from match_rcnn.retrieval.cells import CELL_HEIGHT, CELL_WIDTH
 
 # Of the tiny data set: image 1 asks for the item of image 3, image 2 for that of image 4.
 ASKED = {1: (10, 10, 50, 50), 2: (20, 20, 70, 70)}

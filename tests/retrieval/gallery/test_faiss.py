@@ -3,19 +3,23 @@
 import numpy as np
 import pytest
 
-from match_rcnn.data.taxonomy import category
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.retrieval.gallery import faiss as gallery_faiss
-from match_rcnn.retrieval.gallery import index as gallery_index
-from match_rcnn.retrieval.gallery.faiss import EuclideanForm, MissingPackageError
+from match_rcnn.retrieval.gallery import items as gallery_items
+from match_rcnn.retrieval.gallery import search as gallery_search
+from match_rcnn.retrieval.gallery.faiss import EuclideanForm
 from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.items import GalleryError, GalleryItem
+from match_rcnn.retrieval.gallery.items import GalleryError, GalleryItem, MissingPackageError
 from match_rcnn.retrieval.scoring import MatchScorer
 
 DIM = 8
+category = DEEPFASHION2.category
 
 
 @pytest.fixture
-def faiss():
+def faiss(monkeypatch):
+    """FAISS, which searches are to go through however few items pass."""
+    monkeypatch.setattr(gallery_search, "FEW", 0)
     return pytest.importorskip("faiss")
 
 
@@ -130,6 +134,7 @@ def test_removing_all_that_is_indexed_drops_the_index(faiss, tmp_path):
     gallery.add([GalleryItem("new")], vectors[:1])
     gallery.remove(f"{i:05}" for i in range(60))
     assert gallery.index_info is None
+    gallery.compact()
     assert not list(gallery.folder.glob("index-*"))
     assert gallery.search(vectors[0], 5)[0][0].item.id == "new"
 
@@ -146,15 +151,15 @@ def test_auto_takes_the_index_for_many_items_only(faiss, tmp_path, monkeypatch):
     gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0))
     gallery.build_index("flat", num_queries=10)
     asked = []
-    real = gallery_index.SnapshotSearch.through
+    real = gallery_search.SnapshotSearch.through
     monkeypatch.setattr(
-        gallery_index.SnapshotSearch,
+        gallery_search.SnapshotSearch,
         "through",
         lambda *arguments: asked.append(1) or real(*arguments),
     )
     gallery.search(vectors[0])
     assert not asked
-    monkeypatch.setattr(gallery_index, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(gallery_search, "EXACT_BELOW", 1000)
     gallery.search(vectors[0], category=1)
     assert not asked
     gallery.search(vectors[0])
@@ -174,15 +179,15 @@ def test_recall_is_measured_against_the_exact_search(faiss, tmp_path):
 
 def test_recall_counts_ties_and_short_results():
     exact = (np.array([[3.0, 2.0]]), np.array([[0, 1]]))
-    assert gallery_index.recall((np.array([[3.0, 2.0]]), np.array([[0, 7]])), exact) == 1
-    assert gallery_index.recall((np.array([[3.0, 1.0]]), np.array([[0, 7]])), exact) == 0.5
+    assert gallery_search.recall((np.array([[3.0, 2.0]]), np.array([[0, 7]])), exact) == 1
+    assert gallery_search.recall((np.array([[3.0, 1.0]]), np.array([[0, 7]])), exact) == 0.5
     nothing = (np.zeros((3, 0)), np.zeros((3, 0), int))
-    assert gallery_index.recall(nothing, nothing) == 1
+    assert gallery_search.recall(nothing, nothing) == 1
 
 
 def test_a_query_of_the_gallery_is_not_its_own_result():
     found = (np.array([[9.0, 5, 4], [9, 8, 7]]), np.array([[3, 1, 2], [4, 5, 6]]))
-    scores, rows = gallery_index.without(found, np.array([3, 0]), 2)
+    scores, rows = gallery_search.without(found, np.array([3, 0]), 2)
     assert scores.tolist() == [[5, 4], [9, 8]]
     assert rows.tolist() == [[1, 2], [4, 5]]
 
@@ -199,11 +204,15 @@ def test_an_index_of_an_empty_gallery_and_an_unknown_kind(faiss, tmp_path):
 
 
 def test_without_faiss(tmp_path, monkeypatch, caplog):
+    real = gallery_items.importlib.import_module
+
     def absent(name):
-        raise ImportError(f"No module named {name!r}")
+        if name == "faiss":
+            raise ImportError(f"No module named {name!r}")
+        return real(name)
 
     gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0), 50)
-    monkeypatch.setattr(gallery_faiss.importlib, "import_module", absent)
+    monkeypatch.setattr(gallery_items.importlib, "import_module", absent)
     with pytest.raises(MissingPackageError, match=r"pip install match_rcnn\[index\]"):
         gallery.build_index()
     assert gallery.index_info is None
@@ -214,13 +223,47 @@ def test_a_gallery_with_an_index_is_searched_without_faiss(faiss, tmp_path, monk
     gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0), 50)
     gallery.build_index("ivf")
 
-    def absent(name):
-        raise ImportError(name)
+    real = gallery_items.importlib.import_module
 
-    monkeypatch.setattr(gallery_faiss.importlib, "import_module", absent)
-    monkeypatch.setattr(gallery_index, "EXACT_BELOW", 0)
+    def absent(name):
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr(gallery_items.importlib, "import_module", absent)
+    monkeypatch.setattr(gallery_search, "EXACT_BELOW", 0)
     again = Gallery.open(gallery.folder)
     assert again.search(vectors[0])[0][0].item.id == "00000"
     assert "without the index" in caplog.text
     with pytest.raises(MissingPackageError, match=r"pip install match_rcnn\[index\]"):
         again.search(vectors[0], method="index")
+
+
+def test_few_that_pass_are_all_looked_at(monkeypatch, tmp_path):
+    """However little the index looks at: what one in 300 has is found by exact scores."""
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6000, DIM)).astype(np.float32)
+    gallery = Gallery.create(tmp_path / "index", MatchScorer.euclidean(DIM))
+    gallery.add((GalleryItem(str(n), fields={"rare": n % 300}) for n in range(6000)), vectors)
+    gallery.build_index("ivf", target_recall=0.0, num_queries=10)
+    gallery.remove(["7"])
+    gallery.add([GalleryItem("late", fields={"rare": 7})], [vectors[0]])
+    for method in ("index", "auto", "exact"):
+        (hits,) = gallery.search(vectors[0], 30, where="rare = 7", method=method)
+        assert hits[0].item.id == "late"
+        others = np.arange(307, 6000, 300)
+        order = others[np.argsort(((vectors[others] - vectors[0]) ** 2).sum(1), kind="stable")]
+        assert [hit.item.id for hit in hits[1:]] == [str(n) for n in order]
+    for method in ("index", "auto"):
+        found = gallery.search(vectors[:3], 20, where="rare < 150", method=method)
+        assert [len(hits) for hits in found] == [20, 20, 20]
+
+
+def test_a_name_that_leads_out_of_the_gallery_is_refused(faiss, tmp_path):
+    gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0), 60)
+    gallery.build_index("flat", num_queries=10)
+    noted = gallery._snapshot.state["index"]
+    gallery._store.note(index={**noted, "name": "../elsewhere"})
+    with pytest.raises(GalleryError, match=r"its index is called '\.\./elsewhere'"):
+        Gallery.open(gallery.folder).search(vectors[0], method="index")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from match_rcnn.retrieval.gallery.catalogue import read_catalogue
+from match_rcnn.catalogue.photos import read_catalogue
 
 
 def write_image(path, width=8, height=6):
@@ -82,7 +82,7 @@ def test_where_a_coco_files_images_are(tmp_path, write):
         ({"categories": [{"id": 1, "name": "person"}]}, "calls category 1 'person'.*'short sleeve"),
         (
             {"annotations": [{"id": 4, "image_id": 7, "category_id": 77, "bbox": [0, 0, 1, 1]}]},
-            "annotation 4: expected a category",
+            "annotation 4: expected a category_id from 1 to 13",
         ),
         (
             {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]},

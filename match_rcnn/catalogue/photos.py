@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.data.images import IMAGE_SUFFIXES
-from match_rcnn.retrieval.gallery.items import parse_category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.structures import Garment
 from match_rcnn.utils.json_stream import stream_arrays
 
@@ -44,23 +44,26 @@ class CatalogueImage:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read_catalogue(where: Path, image_root: Path | None = None) -> list[CatalogueImage]:
+def read_catalogue(
+    where: Path, image_root: Path | None = None, taxonomy: Taxonomy = DEEPFASHION2
+) -> list[CatalogueImage]:
     """The photos of a catalogue, sorted.
 
     Args:
         where: a folder, whose sub-folders count too, or a COCO file.
         image_root: of a COCO file; None: the file's own folder, or, for
             ``ROOT/annotations/SPLIT.json``, ``ROOT/SPLIT/image`` where that exists.
+        taxonomy: of the COCO file's categories.
 
     Raises:
         FileNotFoundError: nothing is there, or no photo is.
-        ValueError: the file is no COCO file, or has a category that is none of the 13.
+        ValueError: the file is no COCO file, or has a category that the taxonomy lacks.
     """
     if where.is_dir():
         return _folder(where)
     if not where.is_file():
         raise FileNotFoundError(f"no catalogue at {where}: expected a folder or a COCO file")
-    return _CocoReader(where).images(image_root or default_image_root(where))
+    return _CocoReader(where, taxonomy).images(image_root or default_image_root(where))
 
 
 def default_image_root(where: Path) -> Path:
@@ -82,8 +85,9 @@ def _folder(where: Path) -> list[CatalogueImage]:
 class _CocoReader:
     """Keeps of a COCO file what a gallery needs; landmarks and outlines are passed over."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, taxonomy: Taxonomy) -> None:
         self.file = file
+        self._taxonomy = taxonomy
         self._records: dict[Any, dict[str, Any]] = {}
         self._garments: dict[Any, list[Annotated]] = defaultdict(list)
         categories: list[dict[str, Any]] = []
@@ -103,7 +107,7 @@ class _CocoReader:
     def _annotation(self, record: dict[str, Any]) -> None:
         x, y, w, h = (float(v) for v in record["bbox"])
         try:
-            kind = parse_category(record["category_id"])
+            kind = self._taxonomy.category(record["category_id"])
         except ValueError as error:
             raise ValueError(f"{self.file}, annotation {record.get('id')}: {error}") from error
         box = np.array([x, y, x + w, y + h], np.float32)
@@ -115,11 +119,11 @@ class _CocoReader:
         if not self._records:
             raise ValueError(f"{self.file} is no COCO file, or lists no images")
         for record in categories:
-            expected = parse_category(record["id"])
-            if record["name"] not in (expected.name, expected.coco_name):
+            expected = self._taxonomy.category(record["id"])
+            if record["name"] not in expected.names:
                 raise ValueError(
-                    f"{self.file} calls category {record['id']} {record['name']!r}; a gallery "
-                    f"knows DeepFashion2's categories, where it is {expected.name!r}"
+                    f"{self.file} calls category {record['id']} {record['name']!r}; the model "
+                    f"knows {self._taxonomy.name}'s categories, where it is {expected.name!r}"
                 )
 
     def images(self, root: Path) -> list[CatalogueImage]:

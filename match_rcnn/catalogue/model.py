@@ -15,6 +15,7 @@ import orjson
 import torch
 
 from match_rcnn.d2 import Boxes, CfgNode, Instances
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
@@ -41,6 +42,7 @@ class GarmentModel(Protocol):
     Attributes:
         fingerprint: of the model.
         scorer: how its embeddings are compared.
+        taxonomy: of what it finds.
     """
 
     @property
@@ -48,6 +50,9 @@ class GarmentModel(Protocol):
 
     @property
     def scorer(self) -> MatchScorer: ...
+
+    @property
+    def taxonomy(self) -> Taxonomy: ...
 
     def __call__(self, photo: Image) -> list[Garment]:
         """The garments of a photo, (H, W, 3) in BGR, each with its embedding."""
@@ -77,6 +82,7 @@ class GalleryModel:
         self._model = model
         weight, bias = model.roi_heads.match_head.score_weights()
         self.scorer = MatchScorer(weight, bias)
+        self.taxonomy: Taxonomy = DEEPFASHION2
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
 
     @classmethod
@@ -102,7 +108,7 @@ class GalleryModel:
         given = Instances((resized.shape[0], resized.shape[1]))
         boxes = torch.from_numpy(np.stack([g.box for g in garments]).astype(np.float32))
         given.pred_boxes = Boxes(boxes * torch.from_numpy(scale))
-        given.pred_classes = torch.tensor([g.category.id - 1 for g in garments])
+        given.pred_classes = torch.tensor([self.taxonomy.index(g.category.id) for g in garments])
         image = torch.from_numpy(resized.astype(np.float32).transpose(2, 0, 1))
         (found,) = self._model.inference([{"image": image}], [given], do_postprocess=False)
         vectors = found.embedding.float().cpu().numpy()

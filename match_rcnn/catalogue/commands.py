@@ -7,23 +7,26 @@ from typing import Any
 
 import cv2
 
+from match_rcnn.catalogue.indexing import build_gallery
+from match_rcnn.catalogue.model import GalleryModel
+from match_rcnn.catalogue.photos import default_image_root, read_catalogue
+from match_rcnn.catalogue.query import draw_results, results_table, search_photo
 from match_rcnn.d2 import comm, setup_logger
 from match_rcnn.data.images import read_image
-from match_rcnn.retrieval.gallery.catalogue import default_image_root, read_catalogue
-from match_rcnn.retrieval.gallery.faiss import import_faiss
+from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.indexing import build_gallery
-from match_rcnn.retrieval.gallery.items import parse_category
-from match_rcnn.retrieval.gallery.model import GalleryModel
-from match_rcnn.retrieval.gallery.query import draw_results, results_table, search_photo
+from match_rcnn.retrieval.gallery.items import optional_module, parse_category
 from match_rcnn.utils.files import atomic_write, write_json
 
 
 def build(args: argparse.Namespace) -> None:
     """Index a catalogue; the main process prints the report."""
+    if args.convert:
+        print(f"{convert(args.convert, args.output)} items")
+        return
     setup_logger(distributed_rank=comm.get_rank(), name="match_rcnn")
     if args.index:
-        import_faiss()  # to say now, and not after hours, that it is not installed
+        optional_module("faiss")  # to say now, and not after hours, that it is not installed
     if args.boxes == "annotated" and args.catalogue.is_dir():
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
     catalogue = read_catalogue(args.catalogue, args.image_root)
@@ -60,8 +63,9 @@ def search(args: argparse.Namespace) -> None:
     """Search by a photo; prints the table, writes ``PHOTO.jpg`` and ``PHOTO.json``."""
     if args.top < 1:
         raise ValueError(f"--top must be at least 1, got {args.top}")
-    category = parse_category(args.category) if args.category else None
-    notes = Gallery.open(args.index).notes
+    opened = Gallery.open(args.index)
+    notes = opened.notes
+    category = parse_category(args.category, opened.taxonomy) if args.category else None
     photo = read_image(args.query, upright=True)
     model = _model(args, notes)
     gallery = Gallery.open(args.index, model.fingerprint)
@@ -72,7 +76,9 @@ def search(args: argparse.Namespace) -> None:
         top=args.top,
         category=category,
         same_category=args.same_category,
+        where=args.where,
         method=args.method,
+        group_by=None if args.group_by == "none" else args.group_by,
     )
     print(results_table(results))
     root = args.image_root or Path(notes.get("image_root", "."))

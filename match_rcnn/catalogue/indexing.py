@@ -1,31 +1,28 @@
 """Building a gallery of a catalogue, in one process or several, with interruptions.
 
-Each process finds the garments of its share of the photos and writes them, every minute, as a
-finished segment (a *part*) below the gallery's ``incoming`` folder. The main process takes the
-parts in: those that an interrupted run has left at the beginning, its own and the others' at the
-end. A photo is indexed when a part that names it is there; so a part is lost with its photos or
-not at all, and a run that was stopped goes on with those that no part names.
+Each process finds the garments of its share of the photos and puts them into the gallery, every
+minute, with the photos' names: a photo is indexed when its name is there. A run that was stopped
+goes on with the others; items of photos that an end came between are replaced.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from match_rcnn.catalogue.model import GarmentModel, Image
+from match_rcnn.catalogue.photos import CatalogueImage
 from match_rcnn.d2 import comm
 from match_rcnn.data.images import read_image
-from match_rcnn.retrieval.gallery.catalogue import CatalogueImage
 from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.items import FloatArray, GalleryItem
-from match_rcnn.retrieval.gallery.model import GarmentModel, Image
-from match_rcnn.retrieval.gallery.segments import Segment, SegmentWriter
+from match_rcnn.retrieval.gallery.items import GalleryItem
 from match_rcnn.structures import Garment
+from match_rcnn.utils.arrays import Float32Array
 from match_rcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -34,10 +31,9 @@ BOXES = ("detected", "annotated")
 #: Where the report is, in the gallery's folder.
 REPORT = "report.json"
 
-_PARTS_AT_ONCE = 64
-_MOST_IMAGES = 5000  # of a part
+_MOST_IMAGES = 5000  # that are put in at once
 #: An item, its vector.
-_Found = tuple[GalleryItem, FloatArray]
+_Found = tuple[GalleryItem, Float32Array]
 
 
 @dataclass
@@ -105,55 +101,34 @@ def build_gallery(
     if boxes not in BOXES:
         raise ValueError(f"expected boxes to be {' or '.join(BOXES)}, got {boxes!r}")
     settings = {"boxes": boxes, "min_score": min_score if boxes == "detected" else None}
-    with ExitStack() as stack:
-        gallery = None
-        if comm.is_main_process():
-            gallery = _open(folder, model, {**(notes or {}), **settings}, settings)
-            stack.enter_context(gallery.writing())
-            _take_in(gallery)
-        comm.synchronize()
-        run = _Run(folder, catalogue, model, boxes, min_score)
-        run.work(flush_seconds, progress and comm.is_main_process())
-        comm.synchronize()
-        reports = comm.gather(run.report)
-        if gallery is None:
-            return None
-        _take_in(gallery)
-        report = _joined(reports, len(gallery))
-        write_json(folder / REPORT, report.to_json())
+    if comm.is_main_process():
+        _open(folder, model, {**(notes or {}), **settings}, settings)
+    comm.synchronize()
+    run = _Run(Gallery.open(folder), catalogue, model, boxes, min_score)
+    comm.synchronize()  # before any of them puts photos in
+    run.work(flush_seconds, progress and comm.is_main_process())
+    reports = comm.gather(run.report)
+    if not comm.is_main_process():
+        return None
+    report = _joined(reports, len(Gallery.open(folder)))
+    write_json(folder / REPORT, report.to_json())
     return report
 
 
 def _open(
     folder: Path, model: GarmentModel, notes: dict[str, Any], settings: dict[str, Any]
-) -> Gallery:
-    if not (folder / "manifest.json").exists():
-        return Gallery.create(folder, model.scorer, model.fingerprint, notes)
-    gallery = Gallery.open(folder, model.fingerprint)
+) -> None:
+    try:
+        gallery = Gallery.open(folder, model.fingerprint)
+    except FileNotFoundError:
+        Gallery.create(folder, model.scorer, model.fingerprint, notes, model.taxonomy)
+        return
     before = {key: gallery.notes.get(key) for key in settings}
     if before != settings:
         raise ValueError(
             f"{folder} was built with {before}, and now {settings} is asked for; "
             "build another gallery or use the same settings"
         )
-    return gallery
-
-
-def _take_in(gallery: Gallery) -> None:
-    """Adopt finished parts, and delete them and what is left of unfinished ones."""
-    incoming = gallery.folder / "incoming"
-    found = sorted(p for p in incoming.iterdir()) if incoming.is_dir() else []
-    for path in found:
-        # Adopted: a run ended between the commit and the deletion.
-        if path.name.startswith(".") or path.name in gallery.adopted:
-            shutil.rmtree(path)
-    waiting = [path for path in found if path.exists()]
-    for start in range(0, len(waiting), _PARTS_AT_ONCE):
-        paths = waiting[start : start + _PARTS_AT_ONCE]
-        parts = [Segment(path) for path in paths]
-        gallery.adopt(parts, gallery.images.union(*(part.info["images"] for part in parts)))
-        for path in paths:
-            shutil.rmtree(path)
 
 
 def _joined(reports: Sequence[IndexReport], items: int) -> IndexReport:
@@ -170,24 +145,24 @@ class _Run:
 
     def __init__(
         self,
-        folder: Path,
+        gallery: Gallery,
         catalogue: Sequence[CatalogueImage],
         model: GarmentModel,
         boxes: str,
         min_score: float,
     ) -> None:
-        done = Gallery.open(folder).images
+        done = gallery.images
         left = [image for image in catalogue if image.key not in done]
         self.share = left[comm.get_rank() :: comm.get_world_size()]
         self.report = IndexReport(len(catalogue), len(catalogue) - len(left))
-        self._incoming = folder / "incoming"
+        self._gallery = gallery
         self._model = model
         self._annotated = boxes == "annotated"
         self._min_score = min_score
 
     def work(self, flush_seconds: float, progress: bool) -> None:
         bar = tqdm(self.share, desc="indexing", unit="image", disable=not progress)
-        with _parts(self._incoming, self._model.scorer.dim, flush_seconds) as part:
+        with _parts(self._gallery, flush_seconds) as part:
             for image in bar:
                 try:
                     photo = _read(image, self._annotated)
@@ -251,42 +226,46 @@ def _item(image: CatalogueImage, name: str, garment: Garment, fields: dict[str, 
         image=image.key,
         box=(x1, y1, x2, y2),
         score=garment.score,
+        product=_product(fields),
         fields=fields,
     )
     return item, garment.embedding
 
 
-class _Part:
-    """What was found since the last part was written."""
+def _product(fields: dict[str, Any]) -> str | None:
+    """What DeepFashion2's files call one product: a style, not 0, of one pair."""
+    pair, style = fields.get("pair_id"), fields.get("style")
+    return f"{pair}-{style}" if pair is not None and style else None
 
-    def __init__(self, incoming: Path, dim: int) -> None:
-        self._incoming, self._dim = incoming, dim
-        self.images: list[str] = []
+
+class _Part:
+    """What was found since the gallery was last written to."""
+
+    def __init__(self, gallery: Gallery, flush_seconds: float) -> None:
+        self._gallery, self._flush_seconds = gallery, flush_seconds
+        self._images: list[str] = []
         self._found: list[_Found] = []
-        self.since = time.monotonic()
-        self.flush_seconds = 0.0
+        self._since = time.monotonic()
 
     def add(self, key: str, found: list[_Found]) -> None:
-        self.images.append(key)
+        self._images.append(key)
         self._found += found
-        waited = time.monotonic() - self.since >= self.flush_seconds
-        if waited or len(self.images) >= _MOST_IMAGES:
+        waited = time.monotonic() - self._since >= self._flush_seconds
+        if waited or len(self._images) >= _MOST_IMAGES:
             self.flush()
 
     def flush(self) -> None:
-        if self.images:
-            with SegmentWriter(self._incoming, self._dim) as writer:
-                writer.info = {"images": self.images}
-                writer.add((item for item, _ in self._found), (v for _, v in self._found))
-        self.images, self._found = [], []
-        self.since = time.monotonic()
+        if self._images:
+            items, vectors = [i for i, _ in self._found], [v for _, v in self._found]
+            self._gallery.take_in(items, vectors, self._images)
+        self._images, self._found = [], []
+        self._since = time.monotonic()
 
 
 @contextmanager
-def _parts(incoming: Path, dim: int, flush_seconds: float) -> Iterator[_Part]:
+def _parts(gallery: Gallery, flush_seconds: float) -> Iterator[_Part]:
     """Writes parts, the last one also when the block ends with an error."""
-    part = _Part(incoming, dim)
-    part.flush_seconds = flush_seconds
+    part = _Part(gallery, flush_seconds)
     try:
         yield part
     finally:

@@ -1,5 +1,6 @@
 """A photo against a gallery: results of each garment, as a table and as a picture."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
+from match_rcnn.catalogue.model import GarmentModel
 from match_rcnn.data.images import read_image
+from match_rcnn.inference.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.inference.drawing import color_of, draw_garments
-from match_rcnn.retrieval.cells import BACKGROUND, cut_box, labelled_cell
+from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
-from match_rcnn.retrieval.gallery.model import GarmentModel
-from match_rcnn.retrieval.gallery.reader import GalleryReader
+from match_rcnn.retrieval.gallery.search import Where
 from match_rcnn.structures import Garment
 
 Image = npt.NDArray[np.uint8]
@@ -34,42 +36,38 @@ class QueryResult:
         garment = self.garment.to_dict()
         del garment["embedding"]
         hits = [
-            {
-                "id": hit.item.id,
-                "score": hit.score,
-                "probability": hit.probability,
-                "category": hit.item.category.name if hit.item.category else None,
-                "image": hit.item.image,
-                "box": hit.item.box,
-                "fields": hit.item.fields,
-            }
+            {"score": hit.score, "probability": hit.probability, **hit.item.to_json()}
             for hit in self.hits
         ]
         return {"garment": garment, "hits": hits}
 
 
 def search_photo(
-    gallery: GalleryReader,
+    gallery: Gallery,
     model: GarmentModel,
     photo: Image,
     *,
     top: int = 20,
     category: CategoryFilter = None,
     same_category: bool = False,
+    where: Where | None = None,
     method: str = "auto",
+    group_by: str | None = None,
 ) -> list[QueryResult]:
     """The ``top`` items for each garment of a photo.
 
     Args:
         photo: (H, W, 3) in BGR.
-        category: only items of it, see :meth:`Gallery.search`.
+        category, where, method, group_by: see :meth:`Gallery.search`.
         same_category: only items of the garment's own category.
     """
     results = []
     for garment in model(photo):
         assert garment.embedding is not None, "a gallery's model gives embeddings"
         wanted = garment.category if same_category else category
-        (hits,) = gallery.search(garment.embedding, top, category=wanted, method=method)
+        (hits,) = gallery.search(
+            garment.embedding, top, category=wanted, where=where, method=method, group_by=group_by
+        )
         results.append(QueryResult(garment, hits))
     return results
 
@@ -140,11 +138,16 @@ def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -
 
 
 def _crop(item: GalleryItem, image_root: Path, upright: bool) -> Image | None:
-    """The item's part of its photo; None where that cannot be read."""
+    """The item's part of its photo; None where that cannot be read, or is not below the folder."""
+    if not item.image or not is_below(image_root / item.image, image_root):
+        return None
     try:
-        image = read_image(image_root / item.image, upright=upright) if item.image else None
+        image = read_image(image_root / item.image, upright=upright)
     except (ValueError, OSError):
         return None
-    if image is None or item.box is None:
-        return image
-    return cut_box(image, item.box)
+    return image if item.box is None else cut_box(image, item.box)
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a name that a file states leads nowhere but into the folder; links may lead on."""
+    return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))

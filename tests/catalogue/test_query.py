@@ -2,19 +2,19 @@ import cv2
 import numpy as np
 import pytest
 
-from match_rcnn.data.taxonomy import category
-from match_rcnn.retrieval.cells import CELL_HEIGHT, CELL_WIDTH
-from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.items import GalleryItem
-from match_rcnn.retrieval.gallery.query import (
+from match_rcnn.catalogue.query import (
     draw_results,
     results_table,
     search_photo,
 )
+from match_rcnn.data.taxonomy import DEEPFASHION2
+from match_rcnn.inference.cells import CELL_HEIGHT, CELL_WIDTH
+from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.retrieval.gallery.items import GalleryItem
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment
 
-SKIRT, SHORTS = category(9), category(7)
+SKIRT, SHORTS = DEEPFASHION2.category(9), DEEPFASHION2.category(7)
 PHOTO = np.full((60, 80, 3), 200, np.uint8)
 
 
@@ -78,6 +78,30 @@ def test_an_image_that_is_gone_leaves_an_empty_cell(gallery, tmp_path):
     )
     red = (picture == (0, 0, 255)).all(-1).reshape(CELL_HEIGHT, 11, CELL_WIDTH).sum((0, 2))
     assert (red > 1000).tolist() == [False, False, False, True] + [False] * 7
+
+
+def test_one_result_a_photo(gallery):
+    near = [GalleryItem(f"near{n}", SKIRT, "3.png") for n in range(4)]
+    gallery.add(near, [[3, 0]] * 4)
+    first, _ = search_photo(gallery, fake_model, PHOTO, top=3)
+    assert [hit.item.image for hit in first.hits] == ["3.png"] * 3
+    first, _ = search_photo(gallery, fake_model, PHOTO, top=3, group_by="product")
+    assert [hit.item.id for hit in first.hits] == ["i3", "i2", "i4"]
+    first, _ = search_photo(gallery, fake_model, PHOTO, top=3, where="id LIKE 'near%'")
+    assert [hit.item.id for hit in first.hits] == ["near0", "near1", "near2"]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/{}/secret.png", "a/../../secret.png"])
+def test_an_image_outside_the_folder_is_not_read(tmp_path, name):
+    """What an item calls its photo is anybody's text."""
+    name = name.format(tmp_path)
+    cv2.imwrite(str(tmp_path / "secret.png"), np.full((40, 30, 3), (0, 0, 255), np.uint8))
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    gallery = Gallery.create(tmp_path / "index", MatchScorer.euclidean(2))
+    gallery.add([GalleryItem("x", SKIRT, name)], [[3, 0]])
+    results = search_photo(gallery, fake_model, PHOTO, top=1)[:1]
+    picture = draw_results(PHOTO, results, tmp_path / "photos", upright=True)
+    assert (picture == (0, 0, 255)).all(-1).sum() < 1000
 
 
 def test_a_photo_without_garment_gives_a_picture(tmp_path):

@@ -1,21 +1,22 @@
 """Indexing with a model that finds one garment a non-black channel of the photo's first pixel."""
 
 import json
+import multiprocessing
 import os
 
 import cv2
 import numpy as np
 import pytest
 
-from match_rcnn.data.taxonomy import category
-from match_rcnn.retrieval.gallery.catalogue import read_catalogue
+from match_rcnn.catalogue.indexing import build_gallery
+from match_rcnn.catalogue.photos import read_catalogue
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.retrieval.gallery.gallery import Gallery
-from match_rcnn.retrieval.gallery.indexing import build_gallery
-from match_rcnn.retrieval.gallery.items import Fingerprint, GalleryError
-from match_rcnn.retrieval.gallery.segments import SegmentWriter
+from match_rcnn.retrieval.gallery.items import Fingerprint, GalleryError, GalleryItem
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment
 
+category = DEEPFASHION2.category
 FINGERPRINT = Fingerprint("w", "c", "fake.pth")
 
 
@@ -23,6 +24,7 @@ class FakeModel:
     """Embeds a garment as (the photo's first channel, the garment's number)."""
 
     scorer = MatchScorer.euclidean(2)
+    taxonomy = DEEPFASHION2
 
     def __init__(self, fingerprint=FINGERPRINT, fail_after=None):
         self.fingerprint = fingerprint
@@ -66,8 +68,7 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+def index(tmp_path):
     return tmp_path / "index"
 
 
@@ -91,7 +92,6 @@ def test_a_folder(photos, index):
     assert item.score == pytest.approx(0.6)
     assert gallery.vectors(["3.png#1"]).tolist() == [[30, 1]]
     assert gallery.images == {f"{n}.png" for n in range(10)}
-    assert not list((index / "incoming").iterdir())
 
 
 def test_detections_below_the_score_are_left_out(photos, index):
@@ -114,21 +114,23 @@ def test_an_interrupted_run_goes_on(photos, index, flush_seconds):
     assert third.seen == 0
 
 
+def index_and_die(photos, index):
+    class Dying(FakeModel):
+        def __call__(self, photo):
+            if self.seen == 7:
+                os._exit(9)
+            return super().__call__(photo)
+
+    build_gallery(index, read_catalogue(photos), Dying(), flush_seconds=0)
+
+
 def test_a_killed_run_goes_on(photos, index):
-    catalogue = read_catalogue(photos)
-    child = os.fork()
-    if not child:
-
-        class Dying(FakeModel):
-            def __call__(self, photo):
-                if self.seen == 7:
-                    os._exit(9)
-                return super().__call__(photo)
-
-        build_gallery(index, catalogue, Dying(), flush_seconds=0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    child = multiprocessing.get_context("spawn").Process(target=index_and_die, args=(photos, index))
+    child.start()
+    child.join()
+    assert child.exitcode == 9
     model = FakeModel()
-    report = build_gallery(index, catalogue, model)
+    report = build_gallery(index, read_catalogue(photos), model)
     assert (model.seen, report.passed_over) == (3, 7)
     assert ids(index) == WHOLE
 
@@ -142,33 +144,31 @@ def test_new_photos_are_taken_in(photos, index):
     assert model.seen == 1
 
 
-def test_parts_of_all_processes_are_taken_in_once(photos, index):
-    """Parts as other ranks leave them: finished, unfinished, and adopted but not yet deleted."""
+def test_items_of_photos_that_an_end_came_between_are_replaced(photos, index):
+    """Their names come last: before it they do not count as indexed."""
     catalogue = read_catalogue(photos)
     build_gallery(index, catalogue[:4], FakeModel())
-
-    def part(name, key):
-        with SegmentWriter(index / "incoming", 2, name) as writer:
-            writer.info = {"images": [key]}
-
-    part("one", "4.png")
-    part("two", "5.png")
-    (index / "incoming" / ".unfinished-three").mkdir()
     gallery = Gallery.open(index)
-    with gallery.writing():
-        gallery._commit(adopted=("two",))
-    model = FakeModel()
-    report = build_gallery(index, catalogue, model)
-    assert report.passed_over == 5  # "two" was in before, so its photo would be in the list
-    assert model.seen == 5
-    assert not list((index / "incoming").iterdir())
-
-
-def test_many_parts_in_batches(photos, index, monkeypatch):
-    monkeypatch.setattr("match_rcnn.retrieval.gallery.indexing._PARTS_AT_ONCE", 3)
-    report = build_gallery(index, read_catalogue(photos), FakeModel(), flush_seconds=0)
-    assert report.items == 13
+    gallery.add([GalleryItem("5.png#0"), GalleryItem("9.png#0")], [[1, 1], [2, 2]])
+    report = build_gallery(index, catalogue, FakeModel())
+    assert (report.passed_over, report.indexed) == (4, 6)
     assert ids(index) == WHOLE
+    assert Gallery.open(index).vectors(["5.png#0"]).tolist() == [[50, 0]]
+
+
+def test_what_a_catalogue_calls_one_product(photos, index):
+    def annotation(number, **more):
+        box = {"category_id": 9, "bbox": [0, 0, 2, 2]}
+        return {"id": number, "image_id": 1, **box, **more}
+
+    content = {
+        "images": [{"id": 1, "file_name": "5.png", "pair_id": 8}],
+        "annotations": [annotation(1, style=3), annotation(2, style=0), annotation(3)],
+    }
+    file = photos / "c.json"
+    file.write_text(json.dumps(content))
+    build_gallery(index, read_catalogue(file), FakeModel(), boxes="annotated")
+    assert [item.product for item in Gallery.open(index)] == ["8-3", None, None]
 
 
 def test_broken_images_are_reported_and_tried_again(photos, index):
