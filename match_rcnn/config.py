@@ -120,6 +120,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
 
     # Inference in "bfloat16" or "float16" (GPUs only); "" is float32. Results differ slightly.
     cfg.TEST.PRECISION = ""
+    # What MatchRCNNPredictor, tools/visualize.py and galleries show: of detections whose boxes
+    # overlap by more than this IoU, whatever their categories, the most confident one. A shirt
+    # under an open jacket overlaps it by less. 1 keeps all; evaluations always do.
+    cfg.TEST.AGNOSTIC_NMS_THRESH = 0.8
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections per image, the best ones, that take part in retrieval.

@@ -1,6 +1,7 @@
 """One garment, predicted or annotated: what the predictor returns and the pictures show.
 
-Shapes: ``n`` landmarks of the garment's category, image of ``H x W`` pixels.
+Shapes: ``n`` landmarks of the garment's category, ``L`` of all categories; image of ``H x W``
+pixels.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pycocotools.mask as mask_util
 
 from match_rcnn.d2 import BoxMode, Instances
-from match_rcnn.data.taxonomy import Category, category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import Float32Array
 
 
@@ -20,7 +21,7 @@ class Garment:
     """A clothing item in a photo.
 
     Attributes:
-        category: one of the 13.
+        category: of the model's or the data set's taxonomy.
         box: (4,) x1, y1, x2, y2 in pixels of the photo.
         score: confidence in [0, 1]; None for an annotation.
         landmarks: (n, 3) x, y and, predicted, the landmark's score; annotated, its visibility
@@ -49,8 +50,19 @@ class Garment:
         }
 
 
-def garments_from_instances(instances: Instances) -> list[Garment]:
-    """The garments of a model's output, most confident first."""
+def garments_from_instances(
+    instances: Instances, taxonomy: Taxonomy = DEEPFASHION2
+) -> list[Garment]:
+    """The garments of a model's output, most confident first.
+
+    Args:
+        instances: their landmarks are compact, (N, most landmarks of a category, 3), or dense,
+            (N, L, 3) as the host's stock head gives them.
+        taxonomy: of the model.
+
+    Raises:
+        ValueError: there are as many landmarks as neither layout has.
+    """
     fields = instances.to("cpu").get_fields()
     arrays = {
         "landmarks": fields.get("pred_keypoints"),
@@ -59,29 +71,45 @@ def garments_from_instances(instances: Instances) -> list[Garment]:
     }
     found = []
     for i in fields["scores"].argsort(descending=True, stable=True).tolist():
-        kind = category(int(fields["pred_classes"][i]) + 1)
+        kind = taxonomy.categories[int(fields["pred_classes"][i])]
         row = {k: None if v is None else v[i].numpy() for k, v in arrays.items()}
         if row["landmarks"] is not None:
-            row["landmarks"] = row["landmarks"][: kind.num_landmarks]
+            row["landmarks"] = row["landmarks"][_rows(kind, len(row["landmarks"]), taxonomy)]
         box = fields["pred_boxes"].tensor[i].numpy()
         found.append(Garment(kind, box, float(fields["scores"][i]), **row))
     return found
 
 
-def garments_from_dataset_dict(item: dict[str, Any]) -> list[Garment]:
+def _rows(kind: Category, count: int, taxonomy: Taxonomy) -> slice:
+    """Where a category's landmarks are among ``count``."""
+    if count == taxonomy.max_landmarks:
+        return slice(kind.num_landmarks)
+    if count == taxonomy.num_landmarks:
+        return kind.slice
+    raise ValueError(
+        f"expected {taxonomy.max_landmarks} (compact) or {taxonomy.num_landmarks} (dense) "
+        f"landmarks of {taxonomy.name}, got {count}; was the model trained on other categories?"
+    )
+
+
+def garments_from_dataset_dict(
+    item: dict[str, Any], taxonomy: Taxonomy = DEEPFASHION2
+) -> list[Garment]:
     """The annotated garments of a dataset dict (:mod:`match_rcnn.data.datasets`)."""
     return [
-        _from_annotation(annotation, item["height"], item["width"])
+        _from_annotation(annotation, taxonomy, item["height"], item["width"])
         for annotation in item.get("annotations", [])
     ]
 
 
-def _from_annotation(annotation: dict[str, Any], height: int, width: int) -> Garment:
+def _from_annotation(
+    annotation: dict[str, Any], taxonomy: Taxonomy, height: int, width: int
+) -> Garment:
     box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
     polygons = annotation.get("segmentation")
     landmarks = annotation.get("keypoints")
     return Garment(
-        category=category(annotation["category_id"] + 1),
+        category=taxonomy.categories[annotation["category_id"]],
         box=np.asarray(box, dtype=np.float32),
         landmarks=None if landmarks is None else np.asarray(landmarks, np.float32).reshape(-1, 3),
         mask=_rasterise(polygons, height, width) if polygons else None,

@@ -31,6 +31,7 @@ from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.data.images import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
+from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.sources import DataSet, source_named
 from match_rcnn.data.sources.coco import CocoSource
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, Item, parse_annotation
@@ -253,7 +254,7 @@ def load_deepfashion2(
     """
     json_file, image_root = Path(json_file), Path(image_root)
     if not json_file.is_file():
-        raise FileNotFoundError(_how_to_convert(json_file, image_root))
+        raise MissingDataError(_how_to_convert(json_file, image_root))
     name = dataset_name or str(json_file)
     return CocoSource(name, json_file, image_root, DEEPFASHION2, DEEPFASHION2, needs_masks=True)()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.data.problems import FILE_LEFT_OUT, Problem, Reason
+from match_rcnn.data.problems import FILE_LEFT_OUT, MissingDataError, Problem, Reason
 from match_rcnn.utils.arrays import IntArray
 
 
@@ -49,7 +49,7 @@ def list_folder(path: Path, suffixes: tuple[str, ...], label: str) -> NumberedFo
         FileNotFoundError: there is no such folder.
     """
     if not path.is_dir():
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"expected the folder {path}; DeepFashion2 lies as ROOT/SPLIT/image/000001.jpg and "
             "ROOT/SPLIT/annos/000001.json (see datasets/README.md)"
         )

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from match_rcnn.d2 import PathManager, detection_utils
+from match_rcnn.data.problems import MissingDataError
 from match_rcnn.utils.arrays import Image
 
 #: The usual one first.
@@ -67,15 +68,18 @@ def read_image(
         decoder: of :data:`DECODERS`.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingDataError: there is no such file.
         UnreadableImageError: the image cannot be decoded.
         ValueError: an unknown decoder.
     """
     if decoder not in DECODERS:
         known = " or ".join(map(repr, DECODERS))
         raise ValueError(f"INPUT.DECODER must be {known}, got {decoder!r}")
-    with PathManager.open(str(path), "rb") as file:
-        data = file.read()
+    try:
+        with PathManager.open(str(path), "rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        raise MissingDataError(f"no image at {path}") from error
     try:
         image = PILImage.open(io.BytesIO(data))  # reads no more than the header
         turn = _UPRIGHT.get(_orientation(image)) if upright else None

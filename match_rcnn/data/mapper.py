@@ -25,7 +25,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.augmentations import build_augmentations, fit_box, outlines_are_cut
 from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
-from match_rcnn.data.images import DECODERS, read_image
+from match_rcnn.data.images import DECODERS, UnreadableImageError, read_image
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy, common_taxonomy
 from match_rcnn.utils.arrays import Array, Float32Array
 
@@ -138,7 +138,7 @@ class GarmentMapper:
             )
             detection_utils.check_image_size(sample, image)
             augmented = T.AugInput(image)
-            transforms = self.augmentations(augmented)
+            transforms = self._augment(augmented, sample["file_name"])
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         sample["image"] = torch.from_numpy(image)
         if self.is_train and annotations is not None:
@@ -149,6 +149,17 @@ class GarmentMapper:
             if ignored:
                 sample["ignore_regions"] = _regions(ignored, transforms, size)
         return sample
+
+    def _augment(self, augmented: T.AugInput, file_name: str) -> T.TransformList:
+        height, width = augmented.image.shape[:2]
+        try:
+            transforms: T.TransformList = self.augmentations(augmented)
+        except ValueError as error:  # such as a side of 0 pixels after resizing
+            raise UnreadableImageError(
+                f"{file_name} has {width} x {height} pixels, which cannot be augmented: {error}; "
+                "crop it or leave it out"
+            ) from error
+        return transforms
 
     def _instances(
         self,

@@ -7,6 +7,10 @@ from enum import Enum
 from typing import Any
 
 
+class MissingDataError(FileNotFoundError):
+    """A file or folder of a data set is not there."""
+
+
 class Reason(str, Enum):
     """Why something was left out, or (the last group) kept although it is unusual."""
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import torch
 
 from match_rcnn.d2 import DetectionCheckpointer
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.engine.faults import NonFiniteFault, explain_writing
 from match_rcnn.utils.files import atomic_write
 
@@ -27,18 +28,26 @@ class EnduringCheckpointer(DetectionCheckpointer):
 
     Args:
         kept: how many ``model_<iteration>.pth`` stay; 0: all.
+        taxonomy: of the model; every file says it, so that a predictor needs no data set.
 
     Attributes:
         last_iteration: of the newest file from which training can go on; None: none yet.
     """
 
     def __init__(
-        self, model: torch.nn.Module, save_dir: str, *, kept: int = 0, **checkpointables: Any
+        self,
+        model: torch.nn.Module,
+        save_dir: str,
+        *,
+        kept: int = 0,
+        taxonomy: Taxonomy = DEEPFASHION2,
+        **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         if kept < 0:
             raise ValueError(f"SOLVER.CHECKPOINTS_KEPT must be 0 (all) or more, got {kept}")
         self.kept = kept
+        self.taxonomy = taxonomy
         self.last_iteration: int | None = None
 
     def save(
@@ -67,7 +76,7 @@ class EnduringCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("Saving checkpoint to %s", path)
         with _writing(path) as file:
-            torch.save({**data, **kwargs}, file)
+            torch.save({**data, "taxonomy": self.taxonomy.to_dict(), **kwargs}, file)
         if resumable:
             self.tag_last_checkpoint(path.name)
             self.last_iteration = kwargs.get("iteration")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from match_rcnn.d2 import CfgNode, DefaultTrainer, HookBase, comm, hooks
+from match_rcnn.data.taxonomy import common_taxonomy
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
 from match_rcnn.engine.evaluations import (
     EnduringEvaluation,
@@ -53,6 +54,7 @@ class EnduringTrainer(DefaultTrainer):
             self.model,
             cfg.OUTPUT_DIR,
             kept=cfg.SOLVER.CHECKPOINTS_KEPT,
+            taxonomy=common_taxonomy(cfg.DATASETS.TRAIN),
             trainer=weakref.proxy(self),
         )
         self.average = (

@@ -19,6 +19,7 @@ from typing import Any
 
 from match_rcnn.d2 import comm
 from match_rcnn.data.images import UnreadableImageError
+from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.readable import TooManyUnreadableError
 from match_rcnn.utils.signals import PREEMPTION_SIGNALS
 
@@ -34,7 +35,8 @@ class TrainingFault(RuntimeError):
 
 
 class DataFault(TrainingFault):
-    """Images cannot be read: one of an evaluation, or too many of the training set."""
+    """A data set is not there, or images of it cannot be read: one of an evaluation, or too many of
+    the training set."""
 
     exit_code = 65  # EX_DATAERR
 
@@ -116,7 +118,7 @@ def explain(error: BaseException, output_dir: str) -> TrainingFault | None:
         return DataFault(_own_words(text))
     if isinstance(error, UnreadableImageError):
         return DataFault(f"{_own_words(text)}. Restore it, or leave it out of the data set.")
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, MissingDataError):
         return DataFault(_own_words(text))
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return WorkerFault(_WORKER.format(text.splitlines()[0].strip()))

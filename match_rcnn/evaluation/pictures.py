@@ -15,6 +15,7 @@ import torch
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy, taxonomy_of
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
@@ -54,6 +55,7 @@ class PredictionPictures(DatasetEvaluator):
         output_dir: None: no files.
         score_threshold: detections below it are not drawn.
         max_detections: of an image that are drawn, the best ones.
+        taxonomy: of the data set and the model.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class PredictionPictures(DatasetEvaluator):
         *,
         score_threshold: float = 0.3,
         max_detections: int = 20,
+        taxonomy: Taxonomy = DEEPFASHION2,
     ) -> None:
+        self.taxonomy = taxonomy
         self.count = count
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.score_threshold = score_threshold
@@ -76,7 +80,10 @@ class PredictionPictures(DatasetEvaluator):
     ) -> "PredictionPictures | None":
         """Where the config asks for pictures."""
         count = cfg.TEST.VISUALIZE_IMAGES
-        return cls(count, inference_folder(cfg, dataset_name) / "pictures") if count else None
+        if not count:
+            return None
+        folder = inference_folder(cfg, dataset_name) / "pictures"
+        return cls(count, folder, taxonomy=taxonomy_of(dataset_name))
 
     @classmethod
     def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
@@ -96,7 +103,7 @@ class PredictionPictures(DatasetEvaluator):
             best = (-found.scores).argsort(stable=True)[: self.max_detections]
             shown = found[best[found.scores[best] >= self.score_threshold]]
             needed = {k: v for k, v in sample.items() if k != "image"}
-            self._taken.append(_Taken(order, needed, garments_from_instances(shown)))
+            self._taken.append(_Taken(order, needed, garments_from_instances(shown, self.taxonomy)))
             self._taken = sorted(self._taken, key=lambda taken: taken.order)[: self.count]
 
     def evaluate(self) -> dict[str, Any]:
@@ -104,7 +111,7 @@ class PredictionPictures(DatasetEvaluator):
         of_all = comm.all_gather([taken.order for taken in self._taken])
         chosen = set(sorted(order for own in of_all for order in own)[: self.count])
         drawn = {
-            taken.sample["image_id"]: side_by_side(taken.sample, taken.found)
+            taken.sample["image_id"]: side_by_side(taken.sample, taken.found, self.taxonomy)
             for taken in self._taken
             if taken.order in chosen
         }
@@ -125,7 +132,9 @@ class PredictionPictures(DatasetEvaluator):
         storage.put_image(f"predictions/{image_id}", torch.from_numpy(rgb))
 
 
-def side_by_side(sample: dict[str, Any], found: list[Garment]) -> Image:
+def side_by_side(
+    sample: dict[str, Any], found: list[Garment], taxonomy: Taxonomy = DEEPFASHION2
+) -> Image:
     """(h, w, 3) BGR: the photo with its annotations, and with what was found.
 
     Args:
@@ -134,7 +143,7 @@ def side_by_side(sample: dict[str, Any], found: list[Garment]) -> Image:
     """
     photo = read_image(sample["file_name"], upright=False)
     scale = _SIDE / max(photo.shape[:2])
-    annotated = garments_from_dataset_dict(sample)
+    annotated = garments_from_dataset_dict(sample, taxonomy)
     halves = {"annotated": annotated, "predicted": found}
     return np.hstack([_half(photo, scale, *half) for half in halves.items()])
 

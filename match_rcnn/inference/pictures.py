@@ -14,6 +14,7 @@ from tqdm import tqdm
 from match_rcnn.d2 import DatasetCatalog
 from match_rcnn.data.datasets import load_annotation_file, register_deepfashion2
 from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
+from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
 from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.structures import Garment, garments_from_dataset_dict
@@ -73,16 +74,17 @@ def ground_truth_source(where: str, limit: int | None = None) -> list[Source]:
     """
     items = _dataset(where)
     if items:
+        taxonomy = taxonomy_of(where)
         return [
-            Source(Path(item["file_name"]), False, partial(_of_item, item))
+            Source(Path(item["file_name"]), False, partial(_of_item, item, taxonomy))
             for item in _spread(items, limit)
         ]
     files = _spread(_image_files(Path(where)), limit)
     return [Source(path, False, partial(_annotated, path)) for path in files]
 
 
-def _of_item(item: dict[str, Any], _: Image) -> list[Garment]:
-    return garments_from_dataset_dict(item)
+def _of_item(item: dict[str, Any], taxonomy: Taxonomy, _: Image) -> list[Garment]:
+    return garments_from_dataset_dict(item, taxonomy)
 
 
 def _annotated(image: Path, _: Image) -> list[Garment]:

@@ -1,10 +1,12 @@
 """One photo in, every garment out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torchvision.ops import nms
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import (
@@ -14,6 +16,7 @@ from match_rcnn.d2 import (
     Instances,
 )
 from match_rcnn.data.images import read_image
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.structures import Garment, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -31,6 +34,13 @@ class MatchRCNNPredictor:
     Args:
         cfg: a whole config; ``MODEL.WEIGHTS`` names the checkpoint.
         score_threshold: garments below it are not returned; None keeps the config's.
+
+    Attributes:
+        taxonomy: the categories that the model knows, as its checkpoint says; DeepFashion2's where
+            a checkpoint says none.
+
+    Raises:
+        ValueError: the config's model has another number of categories than the checkpoint.
     """
 
     def __init__(self, cfg: CfgNode, score_threshold: float | None = None) -> None:
@@ -47,7 +57,8 @@ class MatchRCNNPredictor:
         bare.defrost()
         bare.MODEL.WEIGHTS = ""  # read below, as upstream's predictor runs what a pickle says
         self._predictor = DefaultPredictor(bare)
-        DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
+        rest = DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
+        self.taxonomy = _taxonomy(rest, cfg)
         apply_switches(self._predictor.model, cfg)
 
     @classmethod
@@ -80,12 +91,24 @@ class MatchRCNNPredictor:
         Raises:
             ValueError: the array has another shape or type, or the file is not an image.
         """
-        return garments_from_instances(self.instances(photo))
+        return garments_from_instances(self.instances(photo), self.taxonomy)
 
     def instances(self, photo: str | Path | Image) -> Instances:
         """The same as the host's ``Instances``, boxes in pixels of the photo."""
-        output: dict[str, Any] = self._predictor(self.read(photo))
-        return output["instances"]
+        image = self.read(photo)
+        self._check_size(image, photo if isinstance(photo, (str, Path)) else "the photo")
+        output: dict[str, Any] = self._predictor(image)
+        return without_duplicates(output["instances"], self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+
+    def _check_size(self, image: Image, name: str | Path) -> None:
+        resize = self._predictor.aug.get_transform(image)
+        if min(resize.new_h, resize.new_w) < 1:
+            height, width = image.shape[:2]
+            raise ValueError(
+                f"{name} has {width} x {height} pixels, of which nothing is left in one direction "
+                f"where the longer side has at most {self.cfg.INPUT.MAX_SIZE_TEST} "
+                "(INPUT.MAX_SIZE_TEST); crop it"
+            )
 
     @staticmethod
     def read(photo: str | Path | Image) -> Image:
@@ -98,3 +121,27 @@ class MatchRCNNPredictor:
                 f"and {photo.dtype}"
             )
         return photo
+
+
+def without_duplicates(found: Instances, threshold: float) -> Instances:
+    """Of detections that overlap by more than an IoU of ``threshold``, whatever their categories,
+    the most confident one; most confident first."""
+    return found[nms(found.pred_boxes.tensor, found.scores, threshold)]
+
+
+def _taxonomy(rest: Mapping[str, Any], cfg: CfgNode) -> Taxonomy:
+    """Of a checkpoint.
+
+    Args:
+        rest: what it holds beside the weights.
+    """
+    stated, file = rest.get("taxonomy"), cfg.MODEL.WEIGHTS
+    taxonomy = DEEPFASHION2 if stated is None else Taxonomy.from_dict(stated, file)
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if classes != taxonomy.num_categories:
+        raise ValueError(
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}, but {file or 'DeepFashion2'} has the "
+            f"{taxonomy.num_categories} categories of {taxonomy.name}; use the config.yaml that "
+            "training wrote beside the checkpoint"
+        )
+    return taxonomy

@@ -546,3 +546,11 @@ def test_real_item_end_to_end(make_tree, real_annotation, real_item):
     labelled = np.array(real_item["landmarks"][2::3]) > 0
     assert ((found[:14, 2] > 0).numpy() == labelled).all()
     assert parse_item("item1", real_item).num_labelled == (found[:, 2] > 0).sum()
+
+
+def test_an_image_that_resizing_leaves_nothing_of_is_named(tmp_path):
+    Image.new("RGB", (4000, 3)).save(tmp_path / "strip.png")
+    item = {"file_name": str(tmp_path / "strip.png"), "width": 4000, "height": 3}
+    shrink = T.ResizeShortestEdge([96, 96], 128)
+    with pytest.raises(ValueError, match=r"strip\.png has 4000 x 3 pixels, .*; crop it"):
+        mapper(shrink)(item)

@@ -1,9 +1,11 @@
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from match_rcnn.engine.faults import Leave, Preempted, PreemptionSignals
+from match_rcnn.data.images import read_image
+from match_rcnn.engine.faults import DataFault, Leave, Preempted, PreemptionSignals, explain
 
 
 @pytest.fixture
@@ -45,3 +47,18 @@ def test_a_forked_helper_takes_no_notice():
             os.kill(os.getpid(), signal.SIGTERM)
             os._exit(1 if signals.received else 0)
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("name", ["configs/none.yaml", "none.pth"])
+def test_a_missing_file_that_is_no_data_is_not_explained_away(name):
+    with pytest.raises(FileNotFoundError) as caught:
+        Path(name).read_bytes()
+    assert explain(caught.value, "output") is None
+
+
+def test_missing_data_are_a_data_fault(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        read_image(tmp_path / "none.jpg", upright=False)
+    fault = explain(caught.value, "output")
+    assert isinstance(fault, DataFault)
+    assert "none.jpg" in str(fault)

@@ -101,7 +101,7 @@ def test_annotations_stand_left_and_predictions_right(sample):
 
 def test_unsure_detections_are_left_out_and_the_best_kept(sample, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "side_by_side", lambda s, f: drawn.append(f) or np.zeros(1))
+    monkeypatch.setattr(pictures, "side_by_side", lambda s, f, _: drawn.append(f) or np.zeros(1))
     evaluator = PredictionPictures(1, score_threshold=0.5, max_detections=2)
     evaluator.process([sample(1)], [found(0.2, 0.6, 0.5, 0.9)])
     monkeypatch.setattr(evaluator, "_hand_over", lambda *_: None)

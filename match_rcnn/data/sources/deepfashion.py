@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from match_rcnn.data.problems import MissingDataError
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 Strings = npt.NDArray[np.str_]
@@ -93,7 +94,7 @@ def find_file(root: Path, name: str, below: str = "Anno") -> Path:
     """
     found = sorted((root / below).rglob(name), key=lambda path: (len(path.parts), path))
     if not found:
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"no {name} below {root / below}; expected the data set's folder, with Anno/ and Eval/"
         )
     return found[0]
