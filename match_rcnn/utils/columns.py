@@ -1,14 +1,14 @@
 """The entries of a JSON list as columns, with one clear error for what does not fit; and which
 entries of columns are equal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from match_rcnn.utils.arrays import FloatArray, IntArray
-from match_rcnn.utils.json_stream import stream_arrays
+from match_rcnn.utils.json_stream import Lift, stream_arrays
 
 
 class Entries:
@@ -67,9 +67,7 @@ class Entries:
         return whole
 
 
-def stream_list(
-    path: str | Path, lift: Mapping[str | None, Mapping[str, int]] | None = None
-) -> Iterator[list[Any]]:
+def stream_list(path: str | Path, lift: Lift | None = None) -> Iterator[list[Any]]:
     """Batches of the entries of a file that is one list. Args: lift: as in ``stream_arrays``.
 
     Raises:

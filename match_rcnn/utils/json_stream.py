@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 import orjson
 
 Batch = tuple[str | None, list[Any]]
+#: By array, keys of its elements: the depth of their values, and whether anybody wants these.
+Lift = Mapping[str | None, Mapping[str, tuple[int, bool]]]
 
 _CHUNK = 4 * 1024 * 1024
 
@@ -26,7 +28,7 @@ _CHUNK = 4 * 1024 * 1024
 def stream_arrays(
     path: str | Path,
     chunk_bytes: int = _CHUNK,
-    lift: Mapping[str | None, Mapping[str, int]] | None = None,
+    lift: Lift | None = None,
 ) -> Iterator[Batch]:
     """Yield ``(key, elements)`` batches of every top-level array of ``path``, in file order.
 
@@ -38,7 +40,8 @@ def stream_arrays(
         lift: by array, keys of its elements with the depth of their values: 1 for a list of
             numbers, 2 for a list of such lists. These values *may* come as bytes, their text
             without the opening and closing brackets, not parsed and not checked: for who needs
-            few of the numbers, or has a faster way to them. They may as well come as lists.
+            few of the numbers, or has a faster way to them. They may as well come as lists, and
+            as anything where nobody wants them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -72,9 +75,7 @@ class _Blocks:
     """The fast reader: a block of text at a time is cut where it looks as if one element ended and
     another one began. A wrong guess is no valid JSON."""
 
-    def __init__(
-        self, file: BinaryIO, size: int, lift: Mapping[str | None, Mapping[str, int]]
-    ) -> None:
+    def __init__(self, file: BinaryIO, size: int, lift: Lift) -> None:
         self.file = file
         self.size = size
         self.lift = lift
@@ -135,11 +136,11 @@ class _Blocks:
                 yield key, elements
             first = False
 
-    def _batch(self, lift: Mapping[str, int]) -> tuple[list[Any], bool]:
+    def _batch(self, lift: Mapping[str, tuple[int, bool]]) -> tuple[list[Any], bool]:
         """The next elements, and whether the array ends with them."""
         text, steps = self.text, []
-        for name, depth in lift.items():
-            text, step = _lift_out(text, name, depth)
+        for name, (depth, wanted) in lift.items():
+            text, step = _lift_out(text, name, depth, wanted)
             steps.append(step)
         cut = _last_between(text)
         document = b"[" + (text if cut is None else text[: cut.start() + 1] + b"]")
@@ -196,8 +197,9 @@ class _Lifted:
         removed: how much shorter the new text is, up to and with each of them.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wanted: bool) -> None:
         self.name = name
+        self.wanted = wanted
         self.texts: list[bytes] = []
         self.places: list[int] = []
         self.removed: list[int] = []
@@ -207,21 +209,21 @@ class _Lifted:
         text has this end."""
         count = bisect_left(self.places, end)
         found = 0
-        for element in elements if count else ():
+        for element in elements if count and self.wanted else ():
             if type(element) is dict and type(element.get(self.name)) is int:
                 if element[self.name] != found or found == count:
                     raise _UnsureError
                 element[self.name] = self.texts[found]
                 found += 1
-        if found != count:
+        if found != count and self.wanted:
             raise _UnsureError
         return end + (self.removed[count - 1] if count else 0)
 
 
-def _lift_out(text: bytes, name: str, depth: int) -> tuple[bytes, _Lifted]:
+def _lift_out(text: bytes, name: str, depth: int, wanted: bool) -> tuple[bytes, _Lifted]:
     """Take the values of a key out of a text, as long as they are lists of this depth without
     strings and in the white space of the first one."""
-    lifted = _Lifted(name)
+    lifted = _Lifted(name, wanted)
     brackets = rb"\[(?!\s*\[)" if depth == 1 else rb"\[\s*\["
     form = re.search(rb'("%b"\s*:\s*)%b' % (re.escape(name.encode()), brackets), text)
     if form is None:
@@ -230,18 +232,19 @@ def _lift_out(text: bytes, name: str, depth: int) -> tuple[bytes, _Lifted]:
     parts: list[bytes] = []
     behind = length = 0
     while (start := text.find(opening, behind)) >= 0:
-        end = text.find(closing, start + len(opening))
-        value = text[start + len(opening) : end]
-        if end < 0 or b'"' in value:
+        begin = start + len(opening)
+        end = text.find(closing, begin)
+        if end < 0 or text.find(b'"', begin, end) >= 0:
             break
-        number = b"%d" % len(lifted.texts)
+        number = b"%d" % len(lifted.texts) if wanted else b"0"
         parts += (text[behind : start + key], number)
         length += start + key - behind
         behind = end + depth
         lifted.places.append(length)
         length += len(number)
         lifted.removed.append(behind - length)
-        lifted.texts.append(value)
+        if wanted:
+            lifted.texts.append(text[begin:end])
     parts.append(text[behind:])
     return b"".join(parts), lifted
 

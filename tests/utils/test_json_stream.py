@@ -115,7 +115,9 @@ def test_lifted_values_are_the_text_of_the_lists(tmp_path_factory, elements, chu
     path.write_text(json.dumps(value, **form), encoding="utf-8")
     key = None if whole else "a"
     found = {}
-    for name, batch in stream_arrays(path, chunk, {key: {"points": 1, "outline": 2}}):
+    for name, batch in stream_arrays(
+        path, chunk, {key: {"points": (1, True), "outline": (2, True)}}
+    ):
         found.setdefault(name, []).extend(batch)
     for element in found[key]:
         for name, depth in (("points", 1), ("outline", 2)):
@@ -127,7 +129,9 @@ def test_lifted_values_are_the_text_of_the_lists(tmp_path_factory, elements, chu
 def test_lists_of_numbers_are_lifted(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": [{"points": [0, 0, 1], "x": 1}, {"points": []}, {"points": [2]}]}')
-    found = [e for _, batch in stream_arrays(path, lift={"a": {"points": 1}}) for e in batch]
+    found = [
+        e for _, batch in stream_arrays(path, lift={"a": {"points": (1, True)}}) for e in batch
+    ]
     assert [element["points"] for element in found] == [b"0, 0, 1", b"", b"2"]
 
 
@@ -144,3 +148,14 @@ def test_what_is_wrong_behind_the_first_batches_is_found_once(tmp_path):
         read()
     assert seen == list(range(len(seen)))
     assert len(seen) > 40
+
+
+def test_lists_that_nobody_wants_are_passed_over(tmp_path):
+    path = tmp_path / "a.json"
+    elements = [{"points": [[i, 2], [3]], "id": i} for i in range(5)] + [{"points": [["]]"]]}]
+    path.write_text(json.dumps({"a": elements, "b": [{"points": [[1]]}]}))
+    found: dict[str | None, list[object]] = {}
+    for key, batch in stream_arrays(path, lift={"a": {"points": (2, False)}}):
+        found.setdefault(key, []).extend(batch)
+    assert [element.get("id") for element in found["a"]] == [0, 1, 2, 3, 4, None]
+    assert found["b"] == [{"points": [[1]]}]

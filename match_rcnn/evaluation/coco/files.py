@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from match_rcnn.data.coco import CocoFile, Items, read_coco
 from match_rcnn.data.coco_labels import LandmarkColumns, Segmentations
@@ -37,7 +38,8 @@ def read_ground_truth(
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
     wanted = {"keypoints": "landmarks", "segm": "segmentations"}
-    file = read_coco(path, [wanted[task] for task in tasks if task in wanted], taxonomy)
+    labels = [wanted[task] for task in tasks if task in wanted]
+    file = read_coco(path, labels, taxonomy, fields=ATTRIBUTES)
     return None if file.items is None else _ground_truth(file, file.items, taxonomy)
 
 
@@ -153,7 +155,11 @@ class _Masks(Sequence[bytes]):
         if segmentation is None:
             x, y, w, h = self._boxes[index].tolist()
             segmentation = [[x, y, x, y + h, x + w, y + h, x + w, y]]
-        return to_rle(segmentation, *self._sizes[index].tolist())
+        height, width = self._sizes[index].tolist()
+        if isinstance(segmentation, list):  # of checked polygons
+            parts = mask_utils.frPyObjects(segmentation, height, width)
+            return (parts[0] if len(parts) == 1 else mask_utils.merge(parts))["counts"]
+        return to_rle(segmentation, height, width)
 
 
 def read_detections(
@@ -171,7 +177,9 @@ def read_detections(
         FileNotFoundError, ValueError: the message names the file, the entry and what is wrong.
     """
     reader = _ResultReader(Path(path), task, ground_truth)
-    for items in stream_list(path, {None: {"keypoints": 1}} if task == "keypoints" else None):
+    for items in stream_list(
+        path, {None: {"keypoints": (1, True)}} if task == "keypoints" else None
+    ):
         reader.add(items)
     return reader.build(limit)
 

@@ -17,6 +17,7 @@ from match_rcnn.utils.columns import as_numbers
 
 _FIRST, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
 _LONGEST = 13  # characters of a 64 bit number
+_SHORT = 5  # characters of a number that is surely less than 2 ** 31
 _CHUNK = 64  # masks at a time: their numbers stay in the processor's cache
 
 
@@ -28,8 +29,49 @@ def rle_areas(counts: Sequence[bytes], pixels: IntArray) -> IntArray:
         pixels: (N,) ``h * w`` of each; the runs must sum to it.
     """
     parts = [slice(start, start + _CHUNK) for start in range(0, len(counts), _CHUNK)]
-    areas = [_areas(counts[part], pixels[part]) for part in parts]
+    areas = []
+    for part in parts:
+        own = _areas_of_good(counts[part], pixels[part])
+        areas.append(_areas(counts[part], pixels[part]) if own is None else own)
     return np.concatenate(areas) if areas else np.zeros(0, dtype=np.int64)
+
+
+def _areas_of_good(counts: Sequence[bytes], pixels: IntArray) -> IntArray | None:
+    """The same in a fifth of the time, where nothing is malformed or odd; else None."""
+    codes = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(_FIRST)
+    sizes = np.fromiter(map(len, counts), np.int64, len(counts))
+    behind = np.cumsum(sizes)
+    if not sizes.all() or codes.max() >= 64 or (codes[behind - 1] >= _MORE).any():
+        return None
+    ends = np.flatnonzero(codes < _MORE)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > _SHORT:
+        return None
+    values = (codes[ends].astype(np.int32) ^ _SIGN) - _SIGN
+    for k in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > k)
+        values[longer] = (values[longer] << _BITS) + (codes[ends[longer] - k] & 0x1F)
+    return _sum_runs(values, np.searchsorted(ends, behind), pixels)
+
+
+def _sum_runs(values: Any, stop: IntArray, pixels: IntArray) -> IntArray | None:
+    """Args: values: as they are written, of all masks; stop: where each mask's end."""
+    numbers = np.diff(stop, prepend=0)
+    halves = (numbers + 1) // 2
+    start = np.cumsum(halves) - halves
+    # A row for each two runs, background and foreground, so that one sum undoes the differences.
+    pairs = np.zeros((int(halves.sum()), 2), dtype=np.int64)
+    shift = 2 * start - (stop - numbers)
+    pairs.reshape(-1)[np.arange(len(values)) + np.repeat(shift, numbers)] = values
+    begin = pairs[start, 0]
+    pairs[start, 0] = 0  # the first run is none of those that differences count from
+    runs = np.cumsum(pairs, axis=0)
+    runs -= np.repeat(runs[start] - pairs[start], halves, axis=0)
+    runs[(start + halves - 1)[numbers % 2 == 1], 1] = 0
+    background, foreground = np.add.reduceat(runs, start, axis=0).T
+    if min(begin.min(), runs.min()) < 0 or (begin + background + foreground != pixels).any():
+        return None
+    return foreground
 
 
 def _areas(counts: Sequence[bytes], pixels: IntArray) -> IntArray:

@@ -83,15 +83,18 @@ def mask_overlaps(
     assert detections.masks is not None
     assert ground_truth.masks is not None
     values = np.zeros(len(detection))
-    groups = ground_truth.groups[item]
-    borders = np.flatnonzero(np.diff(groups)) + 1
-    for pairs in np.split(np.arange(len(groups)), borders) if len(groups) else []:
-        size = ground_truth.image_sizes[ground_truth.image[item[pairs[0]]]].tolist()
-        items = np.unique(item[pairs])
-        found = [{"size": size, "counts": detections.masks[d]} for d in np.unique(detection[pairs])]
-        truth = [{"size": size, "counts": ground_truth.masks[g]} for g in items]
-        crowd = ground_truth.crowd[items].astype(int).tolist()
-        values[pairs] = np.asarray(mask_utils.iou(found, truth, crowd)).reshape(-1)
+    first = np.flatnonzero(np.diff(ground_truth.groups[item], prepend=-1))
+    last = np.append(first[1:], len(item)) - 1 if len(item) else first
+    # Both the detections and the items of an image and category lie side by side.
+    columns = (first, last, detection[first], detection[last], item[first], item[last])
+    sizes = ground_truth.image_sizes[ground_truth.image[item[first]]].tolist()
+    crowd = ground_truth.crowd.astype(int).tolist()
+    rows = zip(*(column.tolist() for column in columns), sizes, strict=True)
+    for p0, p1, d0, d1, g0, g1, size in rows:
+        found = [{"size": size, "counts": own} for own in detections.masks[d0 : d1 + 1]]
+        truth = [{"size": size, "counts": ground_truth.masks[g]} for g in range(g0, g1 + 1)]
+        overlaps = mask_utils.iou(found, truth, crowd[g0 : g1 + 1])
+        values[p0 : p1 + 1] = np.asarray(overlaps).reshape(-1)
     return values
 
 
