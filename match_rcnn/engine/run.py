@@ -49,7 +49,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
     let_overrides_decide(cfg, args.opts)
-    register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], args.data)
+    register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], getattr(args, "data", ()))
     follow_taxonomy(cfg, common_taxonomy(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()
     default_setup(cfg, args)
