@@ -86,4 +86,4 @@ def test_configs_load_and_build(file):
     )
     assert heads.mask_on == cfg.MODEL.MASK_ON
     assert heads.keypoint_on == cfg.MODEL.KEYPOINT_ON
-    assert heads.match_on == cfg.MODEL.MATCH_ON
+    assert hasattr(heads, "match_head") == cfg.MODEL.MATCH_ON
