@@ -77,7 +77,7 @@ def landmark_drawings(
     figures = [
         Figure(
             landmark_drawing(c, values[c.id], counts[c.id], highest),
-            caption=c.name,
+            caption=c.name if np.isfinite(values[c.id]).any() else f"{c.name} (none measured)",
             value=_mean(values[c.id]),
         )
         for c in categories
@@ -88,7 +88,7 @@ def landmark_drawings(
 
 def _mean(values: FloatArray) -> str:
     seen = values[np.isfinite(values)]
-    return f"{seen.mean():.1%}" if len(seen) else "(none measured)"
+    return f"{seen.mean():.1%}" if len(seen) else ""
 
 
 def _key(highest: float, open_ended: bool) -> Markup:
