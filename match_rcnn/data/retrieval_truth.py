@@ -1,4 +1,4 @@
-"""Ground truth of the retrieval task in the official form (PAPER: section 3).
+"""Ground truth of the retrieval task in the official form (docs/deepfashion2.md).
 
 Two lists: ``{query_image_id, style, cls, pair_id, bbox}`` of every item in a consumer photo and
 ``{gallery_image_id, style, pair_id, bbox}`` of every item in a shop photo, boxes x1, y1, x2, y2.

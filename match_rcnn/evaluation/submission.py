@@ -1,8 +1,8 @@
 """What a grader would reject of a result file, and what it would silently not count.
 
-Nothing is scored, so a test set without annotations will do. The official formats are PAPER
-section 3's; the graders are pycocotools' ``loadRes`` and the official retrieval script. Memory: one
-batch of 1 MiB of text with its Python objects, and a few numbers an image.
+Nothing is scored, so a test set without annotations will do. The official formats are in
+docs/deepfashion2.md; the graders are pycocotools' ``loadRes`` and the official retrieval script.
+Memory: one batch of 1 MiB of text with its Python objects, and a few numbers an image.
 """
 
 import math

@@ -5,7 +5,7 @@ weights and biases, of any sign. It expands to
 
     sum(w q^2) - 2 sum(w q g) + sum(w g^2) + b:
 
-the product [-2 w q, 1] . [g, sum(w g^2)], and a constant of the query (PAPER: section 4.2).
+the product [-2 w q, 1] . [g, sum(w g^2)], and a constant of the query.
 
 Float32 needs care: q and g may lie far from 0 and close together, and then the terms cancel.
 First, scores depend on differences only, so both are moved by the gallery's mean. Second, the

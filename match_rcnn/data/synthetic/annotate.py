@@ -2,7 +2,7 @@
 
 Shapes: ``H``, ``W`` the picture; ``n`` landmarks of a category.
 
-The four variations (PAPER.md section 1 names the levels; the paper gives no formulas):
+The four variations (docs/deepfashion2.md names the levels; the paper gives no formulas):
 
 - ``scale``: area of the visible box / area of the picture; below 0.10 small, from 0.40 large.
 - ``occlusion``: share of the silhouette inside the picture that something covers; from 0.15

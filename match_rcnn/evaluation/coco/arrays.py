@@ -88,7 +88,7 @@ class GroundTruth:
 
     def visible_only(self) -> "GroundTruth":
         """The same with occluded landmarks (v = 1) unlabelled and ``num_keypoints`` counted anew:
-        the official "visible" setting (PAPER section 3)."""
+        the official "visible" setting."""
         assert self.landmarks is not None
         tables = {}
         for category_id, table in self.landmarks.tables.items():

@@ -1,4 +1,4 @@
-"""Parts of a data set that are scored on their own (PAPER section 3; Tables 3, 5 and 7).
+"""Parts of a data set that are scored on their own (the paper's Tables 3, 5 and 7).
 
 The source of an image chooses images: the other images do not exist for the score.
 

@@ -1,4 +1,4 @@
-"""Files of the retrieval task in the official formats (PAPER: section 3), read and written in a
+"""Files of the retrieval task in the official formats (docs/deepfashion2.md), read and written in a
 stream; and retrieval ground truth from COCO-form annotations.
 
 Shapes: as in :mod:`match_rcnn.evaluation.retrieval.protocol`.

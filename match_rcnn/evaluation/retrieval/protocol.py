@@ -1,4 +1,4 @@
-"""Consumer-to-shop retrieval by the official protocol (PAPER: section 3).
+"""Consumer-to-shop retrieval by the official protocol (docs/deepfashion2.md).
 
 For each query item, an item of a consumer photo with style > 0:
 

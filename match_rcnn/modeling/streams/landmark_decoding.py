@@ -94,7 +94,7 @@ class _Axis:
 
 
 def decode_landmarks(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Landmark positions and scores from heat maps (HOST.md, 13).
+    """Landmark positions and scores from heat maps (as detectron2's ``keypoint_head``).
 
     Args:
         maps: (R, K, S, S) logits of any floating type.

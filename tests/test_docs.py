@@ -1,0 +1,122 @@
+"""What pages tell people to type works; what pages, docstrings and messages point to is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import default_argument_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/*.md"))]
+#: Files that pages name and users make.
+MADE = ("datasets/deepfashion2",)
+SOURCES = [
+    file
+    for folder in ("match_rcnn", "tools", "tests", "configs")
+    for suffix in ("py", "yaml", "json")
+    for file in sorted((ROOT / folder).rglob(f"*.{suffix}"))
+    if file != Path(__file__)
+]
+
+
+#: Pages that are being written.
+PLANNED = {"docs/deepfashion2.md", "docs/model.md", "docs/your_data.md"}
+
+
+def name(file):
+    return str(file.relative_to(ROOT))
+
+
+def blocks(page, kind):
+    return re.findall(rf"```{kind}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands():
+    """(page, tool, its arguments) of every line of every shell block."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                tools = [word for word in words if re.fullmatch(r"(\./)?tools/\w+\.py", word)]
+                if tools:
+                    tool = tools[0].removeprefix("./")
+                    yield name(page), tool, words[words.index(tools[0]) + 1 :]
+
+
+COMMANDS = list(commands())
+
+
+def told(command):
+    return f"{command[0]}-{command[1]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    inside = [link for link in links if not re.match(r"\w+:", link)]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_and_keys_that_pages_name_are_there(page):
+    text = page.read_text()
+    files = set(re.findall(r"\b(?:tools|configs|docs|datasets|requirements)/[\w/-]+\.\w+", text))
+    gone = [file for file in sorted(files) if not (ROOT / file).exists()]
+    assert [file for file in gone if not file.startswith(MADE)] == []
+    keys = set(re.findall(r"`((?:[A-Z][A-Z_0-9]+\.)+[A-Z_0-9]+)[ `:]", text))
+    assert keys <= set(config_keys(get_match_rcnn_cfg()))
+
+
+def config_keys(node, path=""):
+    for key, value in node.items():
+        yield path + key
+        if hasattr(value, "items"):
+            yield from config_keys(value, f"{path}{key}.")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "train_net" in c[1]], ids=told)
+def test_training_commands_are_understood(command):
+    args = default_argument_parser().parse_args(command[2])
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(ROOT / args.config_file))
+    cfg.merge_from_list(args.opts)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "train_net" not in c[1]], ids=told)
+def test_other_commands_have_flags_of_their_tools(command):
+    _, tool, words = command
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    source = (ROOT / tool).read_text()
+    assert [flag for flag in sorted(flags) if f'"{flag}"' not in source] == []
+
+
+def test_the_slurm_script_is_the_one_in_tools():
+    (shown,) = blocks(ROOT / "docs" / "training.md", "bash")
+    assert shown == (ROOT / "tools" / "train.sbatch").read_text()
+
+
+def test_sources_point_to_pages_that_are_there():
+    missing = {}
+    for file in SOURCES:
+        text = file.read_text(encoding="utf-8")
+        pages = set(re.findall(r"\bdocs/[\w-]+\.md", text)) - PLANNED
+        gone = {page for page in pages if not (ROOT / page).exists()}
+        gone |= set(re.findall(r"\bPAPER(?:\.md|:? section)|\bHOST\.md|\bDESIGN\.md", text))
+        if gone:
+            missing[name(file)] = sorted(gone)
+    assert missing == {}
+
+
+def test_the_index_lists_every_page():
+    text = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page})" not in text} == set()
+
+
+def test_the_readme_lists_every_package():
+    text = (ROOT / "README.md").read_text()
+    packages = {path.parent.name for path in (ROOT / "match_rcnn").glob("*/__init__.py")}
+    assert {one for one in packages if f"`match_rcnn/{one}`" not in text} == set()
