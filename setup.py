@@ -41,6 +41,7 @@ EXTRAS_REQUIRE = {
     "gallery": GALLERY_REQUIRES,
     "index": INDEX_REQUIRES,
     "ccp": CCP_REQUIRES,
+    "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
     "dev": [
         *INDEX_REQUIRES,

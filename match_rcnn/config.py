@@ -79,6 +79,20 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Copy a batch's images to MODEL.DEVICE, from page-locked memory, during the step before.
     cfg.DATALOADER.PREFETCH_TO_DEVICE = False
 
+    # MODEL.BACKBONE.NAME build_torchvision_fpn_backbone: a classifier of torchvision's, such as
+    # convnext_tiny, swin_t, mobilenet_v3_large or efficientnet_b0; which of torchvision's weights
+    # training starts from where MODEL.WEIGHTS names none ("DEFAULT": the best; "": none); and what
+    # becomes of batch norm: "" (as it is), "FrozenBN" or "SyncBN".
+    cfg.MODEL.TORCHVISION = CfgNode()
+    cfg.MODEL.TORCHVISION.NAME = "convnext_tiny"
+    cfg.MODEL.TORCHVISION.WEIGHTS = ""
+    cfg.MODEL.TORCHVISION.NORM = ""
+    # MODEL.BACKBONE.NAME build_timm_fpn_backbone: likewise of timm (extra "timm").
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "convnext_tiny"
+    cfg.MODEL.TIMM.PRETRAINED = False
+    cfg.MODEL.TIMM.NORM = ""
+
     # The streams over RoIs behind the box stream, in this order: what the files of
     # match_rcnn/modeling/streams register. Some have a switch of their own (MODEL.MASK_ON,
     # KEYPOINT_ON, MATCH_ON).

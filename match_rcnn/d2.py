@@ -68,11 +68,14 @@ if TYPE_CHECKING or HOST == "lite":
     )
     from match_rcnn.lite.layers import Conv2d, Linear, ShapeSpec
     from match_rcnn.lite.modeling import (
+        BACKBONE_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
         StandardROIHeads,
         build_model,
     )
+    from match_rcnn.lite.modeling.backbone import FPN, Backbone
+    from match_rcnn.lite.modeling.backbone.fpn import LastLevelMaxPool
     from match_rcnn.lite.modeling.poolers import ROIPooler
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
@@ -126,11 +129,14 @@ else:
     )
     from detectron2.layers import Conv2d, Linear, ShapeSpec
     from detectron2.modeling import (
+        BACKBONE_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
         StandardROIHeads,
         build_model,
     )
+    from detectron2.modeling.backbone import FPN, Backbone
+    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
     from detectron2.modeling.poolers import ROIPooler
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,

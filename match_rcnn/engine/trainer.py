@@ -34,6 +34,7 @@ from match_rcnn.engine.tracking import build_wandb_writer
 from match_rcnn.evaluation.evaluators import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
 from match_rcnn.inference.switches import apply_switches
+from match_rcnn.modeling.backbones.stages import WITHOUT_DECAY
 
 
 class MatchRCNNTrainer(EnduringTrainer):
@@ -75,6 +76,7 @@ class MatchRCNNTrainer(EnduringTrainer):
             weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
             bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            overrides={name: {"weight_decay": 0.0} for name in WITHOUT_DECAY},
         )
         options = {
             "lr": cfg.SOLVER.BASE_LR,

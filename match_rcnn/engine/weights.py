@@ -5,6 +5,9 @@ Known kinds of input:
 ``torchvision``
     a state dict of a torchvision ResNet (``.pth``). It was trained on RGB images in 0 to 1 with
     the stride in the 3x3 convolution; :data:`TORCHVISION_SETTINGS` are the keys that go with it.
+``features``
+    a state dict of another of torchvision's classifiers (ConvNeXt, Swin, MobileNet, EfficientNet),
+    for ``MODEL.BACKBONE.NAME build_torchvision_fpn_backbone``, with the same keys.
 ``caffe2``
     Caffe2 blobs (``.pkl``), as MSRA's ImageNet backbones of detectron2's model zoo.
 ``detectron2``
@@ -152,6 +155,8 @@ def detect_kind(weights: Weights) -> str | None:
     """By the names of the backbone's first stage; None: no known kind."""
     if any(name.startswith("layer1.0.") for name in weights):
         return "torchvision"
+    if any(name.startswith("features.") for name in weights):
+        return "features"
     if any(re.match(r"res2_0_branch\d", name) for name in weights):
         return "caffe2"
     if any(name.startswith(("backbone.", "roi_heads.", "proposal_generator.")) for name in weights):
@@ -176,6 +181,17 @@ def torchvision_name(name: str) -> str:
     for pattern, replacement in _TORCHVISION_RULES:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def _from_features(weights: Weights) -> Conversion:
+    """Names stay: the host finds their ends in the model's."""
+    result = Conversion("features", {}, "torchvision", heuristics=True)
+    for name, value in weights.items():
+        if name.startswith("features."):
+            result.weights[name] = value
+        else:
+            result.drop(name, value, "ImageNet's classifier")
+    return result
 
 
 def _from_caffe2(weights: Weights) -> Conversion:
@@ -205,6 +221,7 @@ def _from_detectron2(weights: Weights) -> Conversion:
 
 _CONVERTERS = {
     "torchvision": _from_torchvision,
+    "features": _from_features,
     "caffe2": _from_caffe2,
     "detectron2": _from_detectron2,
 }

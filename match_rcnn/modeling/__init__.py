@@ -1,5 +1,6 @@
 """The model's own parts; importing this package registers them with the host."""
 
+from match_rcnn.modeling import backbones
 from match_rcnn.modeling.roi_heads import MatchRCNNROIHeads
 from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead
 from match_rcnn.modeling.streams.match_head import ROI_MATCH_HEAD_REGISTRY, SiameseMatchHead

@@ -95,6 +95,7 @@ def get_default_optimizer_params(
     weight_decay_norm: float | None = None,
     bias_lr_factor: float | None = 1.0,
     weight_decay_bias: float | None = None,
+    overrides: dict[str, dict[str, float]] | None = None,
 ) -> list[ParamGroup]:
     """Parameter groups for a torch optimizer; equal hyperparameters share a group, in the order
     in which they first come.
@@ -106,6 +107,7 @@ def get_default_optimizer_params(
         weight_decay_norm: instead, for the parameters of normalisation layers.
         bias_lr_factor: multiplies the rate of parameters called "bias"; needs ``base_lr``.
         weight_decay_bias: instead, for parameters called "bias" (of normalisation layers too).
+        overrides: ``lr`` and ``weight_decay`` by a parameter's last name; they win over all else.
 
     Raises:
         ValueError: a factor without ``base_lr``.
@@ -122,6 +124,8 @@ def get_default_optimizer_params(
         decays += [weight_decay_bias] if name == "bias" else []
         decay = next((d for d in reversed(decays) if d is not None), None)
         lr = bias_lr if name == "bias" else base_lr
+        own = (overrides or {}).get(name, {})
+        lr, decay = own.get("lr", lr), own.get("weight_decay", decay)
         groups.setdefault((lr, decay), _group(lr, decay))["params"].append(param)
     return list(groups.values())
 

@@ -276,3 +276,19 @@ def test_unknown_clipping_is_refused():
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
     with pytest.raises(ValueError, match="full_model"):
         maybe_add_gradient_clipping(cfg, torch.optim.SGD([nn.Parameter(torch.zeros(1))]))
+
+
+def test_overrides_by_name_win_over_all_else():
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=0.1,
+        weight_decay=0.01,
+        weight_decay_norm=0.0,
+        overrides={"weight": {"weight_decay": 0.5}, "bias": {"lr": 0.2}},
+    )
+    assert [(g["lr"], g["weight_decay"], len(g["params"])) for g in groups] == [
+        (0.1, 0.5, 2),
+        (0.2, 0.01, 1),
+        (0.2, 0.0, 1),
+    ]
