@@ -51,6 +51,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8.0",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
+        "hotcoco>=1.3",
         "types-PyYAML",
         "types-tabulate",
         "types-tqdm",

@@ -5,6 +5,8 @@ import pytest
 
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.experiments.benchmarks import evaluation
+from match_rcnn.experiments.benchmarks.evaluation import files
+from match_rcnn.experiments.benchmarks.harness import Result
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,12 @@ def test_both_ways_give_equal_tables():
     parser = argparse.ArgumentParser()
     evaluation.add_arguments(parser)
     args = parser.parse_args(
-        [*("--images", "12"), *("--reference-images", "5"), *("--detections", "5", "12")]
+        [
+            *("--images", "12"),
+            *("--reference-images", "5"),
+            *("--detections", "5", "12"),
+            *("--file-images", "0"),
+        ]
     )
     result = evaluation.run(args)
     assert result.correct
@@ -53,3 +60,21 @@ def test_a_missing_or_wrong_table_is_seen(world):
     )
     del ours["segm"]
     assert evaluation._difference(theirs, ours) == float("inf")
+
+
+def test_from_files_both_commands_give_equal_numbers():
+    pytest.importorskip("hotcoco")
+    result = Result("evaluation", [])
+    files.compare(result, images=8, runs=1)
+    assert len(result.checks) == 3
+    assert result.correct
+    assert len(result.rows) == 9
+    assert all(row["seconds"] > 0 and row["peak MiB"] > 1 for row in result.rows)
+
+
+def test_without_hotcoco_it_is_said(monkeypatch):
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    result = Result("evaluation", [])
+    files.compare(result, images=8, runs=1)
+    assert not result.rows
+    assert "hotcoco" in result.notes[0]
