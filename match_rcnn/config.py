@@ -76,8 +76,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.CHANNELS_LAST = False
     # torch.compile for the backbone, with variable sizes; needs a C++ compiler (and triton).
     cfg.MODEL.COMPILE = False
-    # Copy a batch's images to MODEL.DEVICE, from page-locked memory, during the step before.
-    cfg.DATALOADER.PREFETCH_TO_DEVICE = False
+    # Training images wait in page-locked memory, from which a GPU copies them faster.
+    cfg.DATALOADER.PIN_MEMORY = False
 
     # MODEL.BACKBONE.NAME build_torchvision_fpn_backbone: a classifier of torchvision's, such as
     # convnext_tiny, swin_t, mobilenet_v3_large or efficientnet_b0; which of torchvision's weights
@@ -147,8 +147,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # So many images of each data set, the same each time, are drawn beside their annotations when
     # it is evaluated: for TensorBoard, and as files into OUTPUT_DIR/inference/<name>/pictures.
     cfg.TEST.VISUALIZE_IMAGES = 0
-    # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none.
-    cfg.TEST.BEST_METRIC = "bbox/AP"
+    # The metric that decides which checkpoint is kept as model_best.pth; "" keeps none. "auto" goes
+    # by what is learned: "retrieval/top20" with MODEL.MATCH_ON, "bbox/AP" without.
+    cfg.TEST.BEST_METRIC = "auto"
     # Training ends after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
     cfg.TEST.EARLY_STOP_PATIENCE = 0
 

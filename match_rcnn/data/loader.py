@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,7 +16,6 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
-from match_rcnn.data.prefetch import PrefetchingLoader
 from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.streams import Items, MixedStream, ShuffledStream, StreamBatchSampler
 from match_rcnn.data.taxonomy import common_taxonomy
@@ -53,7 +51,7 @@ def build_train_loader(
     group_by_orientation: bool = True,
     pair_share: float | None = None,
     mixture: Mixture | None = None,
-    prefetch_to: torch.device | str | None = None,
+    pin_memory: bool = False,
 ) -> torchdata.DataLoader[Batch]:
     """The training loader of this process; batches are lists of mapped samples.
 
@@ -67,8 +65,7 @@ def build_train_loader(
             would split them.
         pair_share: of the images, how many come as user/shop pairs; None: no pairs.
         mixture: where the items are of several data sets that take turns; None: they are one.
-        prefetch_to: a device on which images come; see :class:`PrefetchingLoader`. None: they
-            come on the CPU.
+        pin_memory: whether images come in page-locked memory, from which a GPU copies them faster.
     """
     index = PairIndex(items)
     index.mark(items)
@@ -85,12 +82,7 @@ def build_train_loader(
         stream = PairedStream(images, index)
         sampler = PairBatchSampler(stream, total_batch_size, pair_share=pair_share, **place)
     kill_helpers_at_exit()
-    kind = (
-        torchdata.DataLoader
-        if prefetch_to is None
-        else partial(PrefetchingLoader, device=prefetch_to)
-    )
-    return kind(
+    return torchdata.DataLoader(
         # By its type, a loader's elements are its data set's; here they are batches of them.
         cast(torchdata.Dataset[Batch], ReadableSamples(stream, mapper)),
         batch_sampler=sampler,
@@ -99,6 +91,7 @@ def build_train_loader(
         # Its own, or starting the workers would move the generator that the training draws from.
         generator=torch.Generator(),
         worker_init_fn=ignore_preemption,
+        pin_memory=pin_memory,
     )
 
 
@@ -176,5 +169,5 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         group_by_orientation=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pair_share=cfg.DATALOADER.PAIR_SHARE if kind == "PairSampler" else None,
         mixture=Mixture([len(part) for part in parts], weights) if weights else None,
-        prefetch_to=cfg.MODEL.DEVICE if cfg.DATALOADER.PREFETCH_TO_DEVICE else None,
+        pin_memory=cfg.DATALOADER.PIN_MEMORY,
     )

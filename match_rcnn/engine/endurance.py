@@ -20,6 +20,7 @@ from match_rcnn.engine.evaluations import (
     EvaluationLog,
     WeightAverage,
     at_iteration,
+    best_metric,
     cut_metrics,
 )
 from match_rcnn.engine.faults import Leave, Preempted, PreemptionSignals, TrainingFault, explain
@@ -80,15 +81,15 @@ class EnduringTrainer(DefaultTrainer):
         return [*built, Ending()]
 
     def _evaluation(self, host: Any) -> EnduringEvaluation:
-        test = self.cfg.TEST
+        test, metric = self.cfg.TEST, best_metric(self.cfg)
         return EnduringEvaluation(
             test.EVAL_PERIOD,
             host._func,
             checkpointer=self.checkpointer,
-            log=EvaluationLog(Path(self.cfg.OUTPUT_DIR) / "evaluations.json", test.BEST_METRIC),
+            log=EvaluationLog(Path(self.cfg.OUTPUT_DIR) / "evaluations.json", metric),
             signals=self._signals,
             average=self.average,
-            metric=test.BEST_METRIC if test.EVAL_PERIOD > 0 else "",
+            metric=metric if test.EVAL_PERIOD > 0 else "",
             patience=test.EARLY_STOP_PATIENCE,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from match_rcnn.d2 import HookBase, comm, hooks
+from match_rcnn.d2 import CfgNode, HookBase, comm, hooks
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
 from match_rcnn.engine.faults import PreemptionSignals
 from match_rcnn.utils.files import read_json, write_json
@@ -77,6 +77,14 @@ def averaged_weights(rest: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 logger = logging.getLogger(__name__)
+
+
+def best_metric(cfg: CfgNode) -> str:
+    """The metric by which checkpoints are compared: ``TEST.BEST_METRIC``, or by what is learned."""
+    metric: str = cfg.TEST.BEST_METRIC
+    if metric != "auto":
+        return metric
+    return "retrieval/top20" if cfg.MODEL.MATCH_ON else "bbox/AP"
 
 
 class EvaluationLog:

@@ -5,8 +5,10 @@ import multiprocessing.util
 import signal
 
 #: SIGTERM: kill, container runtimes, most schedulers. SIGUSR1: what SLURM jobs ask for ahead of
-#: their end (``--signal=USR1@90``).
-PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+#: their end (``--signal=USR1@90``); Windows has none.
+PREEMPTION_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 def ignore_preemption(*_: object) -> None:

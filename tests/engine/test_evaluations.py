@@ -1,6 +1,7 @@
 import pytest
 
-from match_rcnn.engine.evaluations import EvaluationLog, cut_metrics
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.engine.evaluations import EvaluationLog, best_metric, cut_metrics
 
 
 def log_of(path, *values):
@@ -63,3 +64,21 @@ def test_metrics_that_will_be_written_again_go(tmp_path, text, left):
 def test_without_metrics_there_is_nothing_to_cut(tmp_path):
     cut_metrics(tmp_path / "metrics.json", 5)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, "bbox/AP"),
+        ({"MODEL.KEYPOINT_ON": True}, "bbox/AP"),
+        ({"MODEL.MATCH_ON": True}, "retrieval/top20"),
+        # boxes stay as they are: their AP is as good at first as ever
+        ({"MODEL.MATCH_ON": True, "MODEL.ROI_MATCH_HEAD.TRAIN_ALONE": True}, "retrieval/top20"),
+        ({"MODEL.MATCH_ON": True, "TEST.BEST_METRIC": "bbox/AP"}, "bbox/AP"),
+        ({"MODEL.MATCH_ON": True, "TEST.BEST_METRIC": ""}, ""),
+    ],
+)
+def test_the_best_metric_is_that_of_what_is_learned(config, expected):
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_list([part for item in config.items() for part in item])
+    assert best_metric(cfg) == expected

@@ -1,0 +1,38 @@
+"""Importing, predicting, reading a gallery and evaluating need nothing that only Unix has."""
+
+import subprocess
+import sys
+
+import pytest
+
+# What other packages import at once is theirs; then this system becomes one without.
+PROGRAM = """
+import os, signal, sys
+import cv2, fvcore.nn, iopath.common.file_io, lance, pycocotools.mask, torch, torchvision, tqdm
+for name in [n for n in dir(signal) if n in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGKILL")]:
+    delattr(signal, name)
+for name in ("fork", "sched_getaffinity", "mkfifo", "getuid", "geteuid"):
+    delattr(os, name)
+for name in [n for n in sys.modules if n.startswith("match_rcnn")]:
+    del sys.modules[name]
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+import {module}
+"""
+
+MODULES = (
+    "match_rcnn.predictor",
+    "match_rcnn.retrieval.gallery",
+    "match_rcnn.catalogue.query",
+    "match_rcnn.evaluation",
+    "match_rcnn.evaluation.submission",
+    "match_rcnn.engine",
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_without_what_only_unix_has(module):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(module=module)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
