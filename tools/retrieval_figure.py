@@ -9,11 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
-
 from match_rcnn.data.datasets import register_deepfashion2
+from match_rcnn.data.images import write_image
 from match_rcnn.reporting.charts.queries import draw_retrieval
-from match_rcnn.utils.files import atomic_write
 
 
 def parse() -> argparse.Namespace:
@@ -33,12 +31,10 @@ def main() -> int:
     register_deepfashion2()
     try:
         picture = draw_retrieval(args.results, args.dataset, args.queries, args.top)
-        encoded = cv2.imencode(args.output.suffix, picture)[1].tobytes()
-    except (ValueError, OSError, cv2.error) as error:
+        write_image(args.output, picture)
+    except (ValueError, OSError) as error:
         print(f"retrieval_figure: {error}", file=sys.stderr)
         return 1
-    with atomic_write(args.output) as file:
-        file.write(encoded)
     print(f"written to {args.output}")
     return 0
 

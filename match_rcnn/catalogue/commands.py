@@ -5,18 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from match_rcnn.catalogue.indexing import build_gallery
 from match_rcnn.catalogue.model import GalleryModel
 from match_rcnn.catalogue.photos import default_image_root, read_catalogue
 from match_rcnn.catalogue.query import draw_results, results_table, search_photo
 from match_rcnn.d2 import comm, setup_logger
-from match_rcnn.data.images import read_image
+from match_rcnn.data.images import read_image, write_image
 from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import optional_module, parse_category
-from match_rcnn.utils.files import atomic_write, write_json
+from match_rcnn.utils.files import write_json
 
 
 def build(args: argparse.Namespace) -> None:
@@ -85,8 +83,7 @@ def search(args: argparse.Namespace) -> None:
     upright = notes.get("boxes") != "annotated"
     drawn = draw_results(photo, results, root, upright=upright)
     picture = args.output / f"{args.query.stem}.jpg"
-    with atomic_write(picture) as file:
-        file.write(cv2.imencode(".jpg", drawn)[1].tobytes())
+    write_image(picture, drawn)
     write_json(picture.with_suffix(".json"), [result.to_json() for result in results])
     print(f"picture: {picture}")
 

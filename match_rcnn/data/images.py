@@ -21,6 +21,7 @@ from PIL import Image as PILImage
 from match_rcnn.d2 import PathManager, detection_utils
 from match_rcnn.data.problems import MissingDataError
 from match_rcnn.utils.arrays import Image
+from match_rcnn.utils.files import atomic_write
 
 #: The usual one first.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -106,6 +107,20 @@ def _is_ordinary(image: PILImage.Image, data: bytes) -> bool:
     """Whether OpenCV would read what PIL does: not a file that was cut off, which OpenCV fills up
     in silence, nor one of four colours."""
     return image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(_EOI)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write (H, W, 3) in BGR as the file that the path's suffix says, whole or not at all.
+
+    Raises:
+        ValueError: the suffix is none of :data:`IMAGE_SUFFIXES`.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"expected the name of an image ({known}), got {path}")
+    encoded = cv2.imencode(path.suffix, image)[1].tobytes()
+    with atomic_write(path) as file:
+        file.write(encoded)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
-from match_rcnn.data.images import read_image
+from match_rcnn.data.images import read_image, write_image
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy, taxonomy_of
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
-from match_rcnn.utils.files import atomic_write
 
 _SIDE = 400  # pixels, the longer one of each half
 _CAPTION = 24  # pixels above it
@@ -122,8 +121,7 @@ class PredictionPictures(DatasetEvaluator):
 
     def _hand_over(self, image_id: int, picture: Image) -> None:
         if self.output_dir is not None:
-            with atomic_write(self.output_dir / f"{image_id}.jpg") as file:
-                file.write(cv2.imencode(".jpg", picture)[1].tobytes())
+            write_image(self.output_dir / f"{image_id}.jpg", picture)
         try:
             storage = get_event_storage()
         except (RuntimeError, AssertionError):  # not while training

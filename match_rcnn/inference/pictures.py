@@ -8,18 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 from tqdm import tqdm
 
 from match_rcnn.d2 import DatasetCatalog
 from match_rcnn.data.datasets import load_annotation_file, register_deepfashion2
-from match_rcnn.data.images import IMAGE_SUFFIXES, read_image
+from match_rcnn.data.images import IMAGE_SUFFIXES, read_image, write_image
 from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
 from match_rcnn.inference.drawing import draw_garments
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.structures import Garment, garments_from_dataset_dict
 from match_rcnn.utils.arrays import Image
-from match_rcnn.utils.files import atomic_write
 
 
 class Source(NamedTuple):
@@ -140,8 +138,7 @@ def draw_sources(sources: Sequence[Source], output: Path) -> DrawingReport:
         except (ValueError, FileNotFoundError) as error:
             report.problems.append(str(error))
             continue
-        with atomic_write(target) as file:
-            file.write(cv2.imencode(".jpg", draw_garments(image, garments))[1].tobytes())
+        write_image(target, draw_garments(image, garments))
         report.drawn += 1
         report.garments += len(garments)
     return report

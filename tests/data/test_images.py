@@ -11,6 +11,7 @@ from match_rcnn.data.images import (
     UnreadableImageError,
     read_image,
     read_image_size,
+    write_image,
 )
 
 
@@ -195,3 +196,16 @@ class TestTruncation:
                     read_image_size(path)
             else:
                 assert read_image_size(path) == (64, 48)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("suffix", [".png", ".BMP", ".tiff"])
+    def test_round_trip(self, tmp_path, suffix):
+        pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        write_image(tmp_path / f"a{suffix}", pixels)
+        assert np.array_equal(read_image(tmp_path / f"a{suffix}", upright=True), pixels)
+
+    def test_a_name_that_is_no_images(self, tmp_path):
+        with pytest.raises(ValueError, match=r"\.jpg, .*got .*a\.txt"):
+            write_image(tmp_path / "a.txt", np.zeros((2, 2, 3), np.uint8))
+        assert list(tmp_path.iterdir()) == []
