@@ -7,6 +7,7 @@ from typing import Any
 import match_rcnn.modeling  # noqa: F401  puts our heads into the host's registries
 from match_rcnn.d2 import CfgNode, get_cfg
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.modeling.taxonomy import set_taxonomy
 
 
 def add_match_rcnn_config(cfg: CfgNode) -> None:
@@ -93,6 +94,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM.PRETRAINED = False
     cfg.MODEL.TIMM.NORM = ""
 
+    # The garments that the model knows: "deepfashion2", or a taxonomy as yaml text
+    # (match_rcnn/data/taxonomy.py). "": that of DATASETS.TRAIN, which a run's set-up fills in.
+    cfg.MODEL.TAXONOMY = ""
+
     # The streams over RoIs behind the box stream, in this order: what the files of
     # match_rcnn/modeling/streams register. Some have a switch of their own (MODEL.MASK_ON,
     # KEYPOINT_ON, MATCH_ON).
@@ -161,7 +166,7 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
 
 
 def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()) -> None:
-    """Set in place what depends on the training set's taxonomy and is not set.
+    """Set in place ``MODEL.TAXONOMY`` and what depends on it and is not set.
 
     A key counts as not set where it has the host's default or the number of DeepFashion2, which is
     our configs' default.
@@ -178,6 +183,7 @@ def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()
             f"MODEL.KEYPOINT_ON is set, but no category of {taxonomy.name} has landmarks "
             "(keypoints); switch it off"
         )
+    set_taxonomy(cfg, taxonomy)
     numbers = {
         "MODEL.ROI_HEADS.NUM_CLASSES": ("num_categories", "categories"),
         "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": ("num_landmarks", "landmarks"),

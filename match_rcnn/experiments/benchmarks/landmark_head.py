@@ -19,10 +19,16 @@ import torch
 from torch.nn import functional as F
 
 from match_rcnn.d2 import Boxes, Instances, Keypoints, KRCNNConvDeconvUpsampleHead, ShapeSpec
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_CATEGORIES, NUM_LANDMARKS
+from match_rcnn.data.taxonomy import (
+    CATEGORIES,
+    DEEPFASHION2,
+    MAX_LANDMARKS,
+    NUM_CATEGORIES,
+    NUM_LANDMARKS,
+)
 from match_rcnn.experiments.benchmarks.harness import Measurement, Result, alternate
 from match_rcnn.modeling.streams.landmark_decoding import decode_landmarks
-from match_rcnn.modeling.streams.landmark_head import LANDMARK_COUNTS, CategoryAwareLandmarkHead
+from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead
 
 Tensor = torch.Tensor
 
@@ -130,7 +136,7 @@ def training_instances(n: int) -> Instances:
     boxes, classes = garment_boxes(n), torch.randint(NUM_CATEGORIES, (n,))
     place = 1.1 * torch.rand(n, MAX_LANDMARKS, 2) - 0.05
     xy = boxes[:, None, :2] + place * (boxes[:, 2:] - boxes[:, :2])[:, None]
-    own = torch.arange(MAX_LANDMARKS) < torch.tensor(LANDMARK_COUNTS)[classes][:, None]
+    own = torch.arange(MAX_LANDMARKS) < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
     v = 2.0 * (own & (torch.rand(n, MAX_LANDMARKS) < 0.8))[..., None]
     return Instances(
         (HEIGHT, WIDTH),

@@ -5,9 +5,10 @@ to the item's category. So of the 294 channels an RoI needs only its category's:
 ground truth in training, of its prediction at inference. Loss, gradients and kept results are
 those of the host's plain head, and so are the weights.
 
-Shapes: R RoIs of all images, L = 294 channels, n landmarks of one category (8 to 39), K = 39 the
-largest n, C channels of the last convolution, P side of the pooled features (14), S = 4 P side of
-the heat maps. *Compact* landmarks are (R, K, 3), the category's own in front and zeros behind;
+Shapes (DeepFashion2's numbers): R RoIs of all images, L = 294 channels, n landmarks of one
+category (8 to 39; in other taxonomies a category may have none), K = 39 the largest n, C channels
+of the last convolution, P side of the pooled features (14), S = 4 P side of the heat maps.
+*Compact* landmarks are (R, K, 3), the category's own in front and zeros behind;
 *dense* ones are (R, L, 3).
 """
 
@@ -28,12 +29,12 @@ from match_rcnn.d2 import (
     configurable,
     get_event_storage,
 )
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.modeling.streams.landmark_decoding import decode_landmarks
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 Tensor = torch.Tensor
 
-LANDMARK_COUNTS: tuple[int, ...] = tuple(c.num_landmarks for c in CATEGORIES)
 #: Upsampling of the scores behind the transposed convolution.
 UP_SCALE = 2
 
@@ -69,7 +70,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         *,
         num_keypoints: int,
         conv_dims: Sequence[int],
-        landmark_counts: Sequence[int] = LANDMARK_COUNTS,
+        landmark_counts: Sequence[int] = DEEPFASHION2.landmark_counts,
         return_heatmaps: bool = False,
         rois_per_chunk: int = 32,
         **kwargs: Any,
@@ -91,12 +92,14 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        if cfg.MODEL.ROI_HEADS.NUM_CLASSES != NUM_CATEGORIES:
+        taxonomy, classes = taxonomy_from_config(cfg), cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        if classes != taxonomy.num_categories:
             raise ValueError(
-                f"{cls.__name__} knows the landmarks of {NUM_CATEGORIES} categories, but "
-                f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
+                f"MODEL.TAXONOMY has {taxonomy.num_categories} categories, but "
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}"
             )
-        return super().from_config(cfg, input_shape)
+        made: dict[str, Any] = super().from_config(cfg, input_shape)
+        return {**made, "landmark_counts": taxonomy.landmark_counts}
 
     @property
     def max_landmarks(self) -> int:
@@ -190,7 +193,8 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
 
     def _low_resolution_scores(self, features: Tensor, sizes: list[int]) -> list[Tensor]:
         """Scores of each category's channels, (RoIs of the category, n, 2 P, 2 P), for features
-        of RoIs that are sorted by category; ``sizes`` counts the RoIs of each."""
+        of RoIs that are sorted by category; ``sizes`` counts the RoIs of each. Categories without
+        RoIs or without landmarks are left out."""
         deconv = self.score_lowres
         # One split has one backward for all categories; a slice for each would have a full-size
         # gradient for each.
@@ -200,7 +204,7 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         return [
             F.conv_transpose2d(rois, weight, bias, stride=2, padding=1)
             for rois, weight, bias in zip(features.split(sizes), weights, biases, strict=True)
-            if len(rois)
+            if len(rois) and weight.shape[1]
         ]
 
     def tail_loss(
@@ -274,7 +278,8 @@ class CategoryAwareLandmarkHead(KRCNNConvDeconvUpsampleHead):
         sizes = self._category_sizes(classes[rois])
         features = self.features(x[rois])
         scores = self._low_resolution_scores(features, sizes)
-        groups = rois.split([size for size in sizes if size])
+        kinds = zip(rois.split(sizes), self.landmark_counts, strict=True)
+        groups = [group for group, n in kinds if len(group) and n]
         for group, score in zip(groups, scores, strict=True):
             maps = _upsample(score)
             n = maps.shape[1]

@@ -2,20 +2,27 @@
 
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import (
+    Boxes,
     EventStorage,
+    Instances,
+    Keypoints,
     KRCNNConvDeconvUpsampleHead,
     ShapeSpec,
     build_keypoint_head,
 )
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS
+from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category, Taxonomy
 from match_rcnn.modeling import CategoryAwareLandmarkHead
 
+SHOP = Taxonomy(
+    "shop", (Category(3, "bag"), Category(8, "dress", tuple("abcd"), sigmas=(0.05,) * 4))
+)
 CHANNELS, SIDE = 6, 7
 IMAGES = [[0, 3, 3, 12], [], [7, 8]]
 
@@ -290,3 +297,49 @@ def test_from_config():
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
     with pytest.raises(ValueError, match=r"13 categories, but .* is 80"):
         build_keypoint_head(cfg, ShapeSpec(channels=4, height=14, width=14))
+
+
+# Of three categories the second has no landmarks.
+COUNTS = (3, 0, 2)
+
+
+def test_a_category_without_landmarks_has_no_channel_no_loss_and_no_result():
+    head = build(CategoryAwareLandmarkHead, num_keypoints=5, landmark_counts=COUNTS)
+    box = torch.tensor([[10.0, 10, 60, 80]])
+    points = torch.tensor([[[20.0, 30, 2], [40, 50, 1], [15, 70, 2]]])
+
+    def image(*classes):
+        kinds = torch.tensor(classes)
+        own = torch.arange(3) < torch.tensor(COUNTS)[kinds][:, None]
+        return Instances(
+            (100, 100),
+            proposal_boxes=Boxes(box.repeat(len(classes), 1)),
+            gt_classes=kinds,
+            gt_keypoints=Keypoints(points.repeat(len(classes), 1, 1) * own[..., None]),
+        )
+
+    x = features(3)
+    loss, gradients = loss_and_gradients(head, x, [image(0, 1, 2)])
+    expected, others = loss_and_gradients(head, x[[0, 2]], [image(0, 2)])
+    assert torch.equal(loss, expected)
+    assert not gradients["x"][1].any()
+    for name, gradient in others.items():
+        torch.testing.assert_close(
+            gradients[name][[0, 2]] if name == "x" else gradients[name], gradient
+        )
+    assert loss_and_gradients(head, x[:1], [image(1)])[0] == 0
+    kinds = torch.tensor([1, 2, 1, 0])
+    found = Instances((100, 100), pred_boxes=Boxes(box.repeat(4, 1)), pred_classes=kinds)
+    (found,) = predict(head, features(4), [found])
+    assert found.pred_keypoints.any(2).sum(1).tolist() == [0, 2, 0, 3]
+
+
+def test_the_taxonomy_gives_the_numbers():
+    cfg = get_match_rcnn_cfg()
+    cfg.MODEL.TAXONOMY = yaml.safe_dump(SHOP.to_dict())
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 2, 4
+    cfg.MODEL.ROI_KEYPOINT_HEAD.NAME = "CategoryAwareLandmarkHead"
+    cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [8]
+    head = build_keypoint_head(cfg, ShapeSpec(channels=4, height=14, width=14))
+    assert head.landmark_counts == (0, 4)
+    assert head.score_lowres.weight.shape == (8, 4, 4, 4)

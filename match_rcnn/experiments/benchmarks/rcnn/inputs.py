@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from match_rcnn.d2 import Boxes, Instances, Keypoints, PolygonMasks
-from match_rcnn.data.taxonomy import MAX_LANDMARKS, NUM_CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2, MAX_LANDMARKS, NUM_CATEGORIES
 from match_rcnn.experiments.benchmarks.landmark_head import dense_landmarks, garment_boxes
 from match_rcnn.experiments.benchmarks.rcnn.workload import Workload
-from match_rcnn.modeling.streams.landmark_head import LANDMARK_COUNTS
 
 Tensor = torch.Tensor
 
@@ -64,7 +63,7 @@ def _landmarks(boxes: Tensor, classes: Tensor) -> Tensor:
     """(N, K, 3) compact landmarks in the boxes, eight in ten of them labelled."""
     place = torch.rand(len(boxes), MAX_LANDMARKS, 2)
     xy = boxes[:, None, :2] + place * (boxes[:, 2:] - boxes[:, :2])[:, None]
-    own = torch.arange(MAX_LANDMARKS) < torch.tensor(LANDMARK_COUNTS)[classes][:, None]
+    own = torch.arange(MAX_LANDMARKS) < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
     v = 2.0 * (own & (torch.rand(len(boxes), MAX_LANDMARKS) < 0.8))[..., None]
     return torch.cat([xy, v], dim=2) * (v > 0)
 
