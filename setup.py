@@ -35,16 +35,26 @@ INDEX_REQUIRES = [
     "faiss-cpu>=1.8",  # approximate search of large galleries
 ]
 
+# What Gallery.export() writes into; milvus-lite is a Milvus in a file.
+DATABASES_REQUIRE = [
+    "qdrant-client>=1.20",
+    "pymilvus>=3.0",
+    "milvus-lite>=3.2; sys_platform != 'win32'",
+    "psycopg[binary]>=3.3",
+]
+
 CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
 
 EXTRAS_REQUIRE = {
     "gallery": GALLERY_REQUIRES,
     "index": INDEX_REQUIRES,
+    "databases": DATABASES_REQUIRE,
     "ccp": CCP_REQUIRES,
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
     "dev": [
         *INDEX_REQUIRES,
+        *DATABASES_REQUIRE,
         *CCP_REQUIRES,
         "ruff>=0.15",
         "mypy>=1.15",

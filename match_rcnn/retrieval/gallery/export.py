@@ -1,10 +1,12 @@
 """A gallery for vector databases: as a Parquet file, or straight into one.
 
-The match score w . (q - g)^2 + b is written in one of two forms, by the sign of the weights:
+The match score w . (q - g)^2 + b is written in one of two forms:
 
-- no weight positive (a metric loss, mostly the pair loss): vectors sqrt(-w) (g - c), searched by
-  **Euclidean distance**; approximate indices work well on it;
-- else: vectors [g - c, sum(w (g - c)^2)], searched by **inner product**, largest first.
+- ``euclidean``: vectors whose squared distance is the negative score, up to a constant of the query
+  (:class:`match_rcnn.retrieval.gallery.faiss.EuclideanForm`). Where no weight is positive (a metric
+  loss, mostly the pair loss) they are sqrt(-w) (g - c); else they have one coordinate more.
+- ``inner product``: vectors [g - c, sum(w (g - c)^2)], searched by inner product, largest first. As
+  exact, but approximate indices find little in it: see ``docs/gallery.md``.
 
 :class:`ExportForm` makes the queries, and the score of what a database answers. The center c, near
 the mean, keeps float32 from losing digits.
@@ -27,7 +29,7 @@ A Parquet file's own metadata, key ``match_rcnn``, is JSON with the form.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,14 @@ import numpy.typing as npt
 import orjson
 import torch
 
+from match_rcnn.retrieval.gallery.faiss import EuclideanForm
 from match_rcnn.retrieval.gallery.items import optional_module
 from match_rcnn.retrieval.gallery.store import OWN, Snapshot
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import Float32Array
 from match_rcnn.utils.files import atomic_write
+
+METRICS = ("euclidean", "inner product")
 
 _MEAN_OF = 2**14
 #: Names of one are taken as they are into SQL.
@@ -52,51 +57,70 @@ class ExportForm:
     """How scores become what a database computes.
 
     Attributes:
-        metric: "euclidean" (its square is the score's negative) or "inner product".
+        metric: "euclidean" or "inner product".
         weight, bias: of the score.
         center: c.
+        height: of :class:`EuclideanForm`.
+        squared: whether the database answers with the squares of distances.
     """
 
     metric: str
     weight: tuple[float, ...]
     bias: float
     center: tuple[float, ...]
+    height: float = 0.0
+    squared: bool = False
 
     @classmethod
-    def of(cls, snapshot: Snapshot, scorer: MatchScorer, metric: str | None = None) -> "ExportForm":
-        """The form of a gallery. Args: metric: None: by the sign of the weights."""
+    def of(cls, snapshot: Snapshot, scorer: MatchScorer, metric: str = "euclidean") -> "ExportForm":
+        """The form of a gallery.
+
+        Raises:
+            ValueError: an unknown metric.
+        """
+        if metric not in METRICS:
+            raise ValueError(f"expected a metric of {', '.join(METRICS)}; got {metric!r}")
         number = snapshot.num_rows
         rows = np.linspace(0, max(0, number - 1), min(number, _MEAN_OF)).astype(np.int64)
         mean = snapshot.vectors(np.unique(rows)).mean(0, dtype=np.float64) if number else None
         center = np.zeros(scorer.dim) if mean is None else mean
-        own = "euclidean" if (scorer.weight <= 0).all() else "inner product"
-        return cls(
-            metric or own, tuple(scorer.weight.tolist()), scorer.bias, tuple(center.tolist())
-        )
+        weight = scorer.weight.numpy()
+        form = cls(metric, tuple(weight.tolist()), scorer.bias, tuple(center.tolist()))
+        if metric != "euclidean" or (weight <= 0).all():
+            return form
+        blocks = (vectors for _, vectors in snapshot.blocks(np.arange(number)))
+        heights = (float(form._euclidean.heights(vectors).max()) for vectors in blocks)
+        return replace(form, height=max(heights, default=0.0))
 
     def items(self, vectors: Any) -> Float32Array:
         """(m, D) what the database holds of (m, d) embeddings."""
         if self.metric == "euclidean":
-            return self._scaled(vectors)
+            return self._euclidean.items(np.asarray(vectors, np.float32))
         return self._scorer.augment_gallery(np.asarray(vectors), self._at).numpy()
 
     def queries(self, vectors: Any) -> Float32Array:
         """(Q, D) what it is asked with."""
+        rows = np.asarray(vectors, np.float32)
         if self.metric == "euclidean":
-            return self._scaled(vectors)
-        return self._scorer.augment_queries(np.asarray(vectors, np.float32), self._at).numpy()
+            return self._euclidean.queries(rows)
+        return self._scorer.augment_queries(rows, self._at).numpy()
 
     def scores(self, queries: Any, answers: Any) -> npt.NDArray[np.float64]:
-        """(Q, k) match scores of what was answered: Euclidean distances, or inner products."""
-        found = np.asarray(answers, np.float64)
-        if self.metric == "euclidean":
-            return self.bias - np.square(found)
-        offsets = self._scorer.query_offsets(np.asarray(queries, np.float32), self._at)
-        return found + offsets.numpy()[:, None]
+        """(Q, k) match scores of what was answered: distances, or inner products."""
+        found, rows = np.asarray(answers, np.float64), np.asarray(queries, np.float32)
+        if self.metric != "euclidean":
+            return found + self._scorer.query_offsets(rows, self._at).numpy()[:, None]
+        constant = self.bias + self.height + self._euclidean.heights(rows)[:, None]
+        return constant - (found if self.squared else np.square(found))
 
-    def _scaled(self, vectors: Any) -> Float32Array:
-        moved = np.asarray(vectors, np.float64) - np.array(self.center)
-        return (moved * np.sqrt(-np.array(self.weight))).astype(np.float32)
+    @property
+    def size(self) -> int:
+        """D."""
+        return self._euclidean.dim if self.metric == "euclidean" else len(self.weight) + 1
+
+    @property
+    def _euclidean(self) -> EuclideanForm:
+        return EuclideanForm(np.array(self.weight), np.array(self.center), self.height)
 
     @property
     def _scorer(self) -> MatchScorer:
@@ -122,13 +146,16 @@ def _parts(snapshot: Snapshot, form: ExportForm, size: int) -> Iterator[tuple[An
 
 
 def _to_parquet(
-    snapshot: Snapshot, scorer: MatchScorer, where: Any, rows_per_group: int = 2**14
+    snapshot: Snapshot,
+    scorer: MatchScorer,
+    where: Any,
+    rows_per_group: int = 2**14,
+    metric: str = METRICS[0],
 ) -> ExportForm:
     arrow, parquet = optional_module("pyarrow"), optional_module("pyarrow.parquet")
-    form = ExportForm.of(snapshot, scorer)
+    form = ExportForm.of(snapshot, scorer, metric)
     noted = {**asdict(form), "fingerprint": snapshot.about["fingerprint"]}
-    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
-    vector = arrow.field("vector", arrow.list_(arrow.float32(), size), nullable=False)
+    vector = arrow.field("vector", arrow.list_(arrow.float32(), form.size), nullable=False)
     own = arrow.schema([snapshot.dataset.schema.field(name) for name in OWN])
     # A missing list of a fixed size is not read back by every reader.
     own = own.set(OWN.index("box"), arrow.field("box", arrow.list_(arrow.float64())))
@@ -136,21 +163,24 @@ def _to_parquet(
     with atomic_write(where) as file, parquet.ParquetWriter(file, schema) as writer:
         for batch, vectors in _parts(snapshot, form, rows_per_group):
             flat = arrow.array(vectors.reshape(-1))
-            column = arrow.FixedSizeListArray.from_arrays(flat, size)
+            column = arrow.FixedSizeListArray.from_arrays(flat, form.size)
             columns = [c.cast(f.type) for c, f in zip(batch.columns, own, strict=True)]
             writer.write_table(arrow.Table.from_arrays([*columns, column], schema=schema))
     return form
 
 
 def _to_qdrant(
-    snapshot: Snapshot, scorer: MatchScorer, where: Any, collection: str = _TABLE
+    snapshot: Snapshot,
+    scorer: MatchScorer,
+    where: Any,
+    collection: str = _TABLE,
+    metric: str = METRICS[0],
 ) -> ExportForm:
     """Args: where: a ``QdrantClient``."""
     models = optional_module("qdrant_client.models")
-    form = ExportForm.of(snapshot, scorer)
+    form = ExportForm.of(snapshot, scorer, metric)
     kind = models.Distance.EUCLID if form.metric == "euclidean" else models.Distance.DOT
-    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
-    where.create_collection(collection, models.VectorParams(size=size, distance=kind))
+    where.create_collection(collection, models.VectorParams(size=form.size, distance=kind))
     start = 0
     for batch, vectors in _parts(snapshot, form, 512):
         numbers = list(range(start, start + len(vectors)))
@@ -161,13 +191,16 @@ def _to_qdrant(
 
 
 def _to_milvus(
-    snapshot: Snapshot, scorer: MatchScorer, where: Any, collection: str = _TABLE
+    snapshot: Snapshot,
+    scorer: MatchScorer,
+    where: Any,
+    collection: str = _TABLE,
+    metric: str = METRICS[0],
 ) -> ExportForm:
     """Args: where: a ``MilvusClient``."""
-    form = ExportForm.of(snapshot, scorer)
-    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    form = replace(ExportForm.of(snapshot, scorer, metric), squared=True)
     metric = "L2" if form.metric == "euclidean" else "IP"
-    where.create_collection(collection, dimension=size, metric_type=metric, auto_id=False)
+    where.create_collection(collection, dimension=form.size, metric_type=metric, auto_id=False)
     start = 0
     for batch, vectors in _parts(snapshot, form, 512):
         rows = [
@@ -183,18 +216,21 @@ def _to_milvus(
 
 
 def _to_pgvector(
-    snapshot: Snapshot, scorer: MatchScorer, where: Any, table: str = _TABLE
+    snapshot: Snapshot,
+    scorer: MatchScorer,
+    where: Any,
+    table: str = _TABLE,
+    metric: str = METRICS[0],
 ) -> ExportForm:
     """Args: where: a ``psycopg`` connection."""
-    form = ExportForm.of(snapshot, scorer)
-    size = len(form.items(np.zeros((1, scorer.dim), np.float32))[0])
+    form = ExportForm.of(snapshot, scorer, metric)
     if not table.isidentifier():
         raise ValueError(f"expected a plain name for the table, got {table!r}")
     columns = ("id text PRIMARY KEY", "category text", "image text", "box float8[]")
     more = ("score float8", "product text", "attributes text[]", "fields jsonb")
     with where.cursor() as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        stated = ", ".join((*columns, *more, f"vector vector({size})"))
+        stated = ", ".join((*columns, *more, f"vector vector({form.size})"))
         cursor.execute(f"CREATE TABLE {table} ({stated})")
         with cursor.copy(f"COPY {table} FROM STDIN") as copy:
             for batch, vectors in _parts(snapshot, form, 2**12):

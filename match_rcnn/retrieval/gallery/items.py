@@ -18,7 +18,9 @@ CategoryLike = int | str | Category
 CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 
 #: Modules that not every user needs -> the extra that installs them.
-_EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "ray": "ray", "faiss": "index"}
+_EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "faiss": "index"} | {
+    "qdrant_client": "databases"
+}
 
 
 class GalleryError(ValueError):
