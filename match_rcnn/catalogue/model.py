@@ -3,9 +3,11 @@
 Shapes: ``d`` the embedding's length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from hashlib import sha256
+from operator import getitem
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +17,7 @@ import orjson
 import torch
 
 from match_rcnn.d2 import Boxes, CfgNode, Instances
-from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.data.taxonomy import Taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
@@ -23,17 +25,20 @@ from match_rcnn.structures import Garment
 
 Image = npt.NDArray[np.uint8]
 
-# Settings that change which boxes are found or how a model learns, and no embedding.
-_IGNORED = frozenset(
-    {
-        *("WEIGHTS", "DEVICE", "FREEZE_AT", "SCORE_THRESH_TEST", "NMS_THRESH_TEST"),
-        *("LOSS_WEIGHT", "BBOX_REG_LOSS_WEIGHT", "BBOX_REG_LOSS_TYPE", "SMOOTH_L1_BETA"),
-        *("PRE_NMS_TOPK_TRAIN", "POST_NMS_TOPK_TRAIN", "PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"),
-        *("BATCH_SIZE_PER_IMAGE", "POSITIVE_FRACTION", "ROIS_PER_IMAGE"),
-        *("MARGIN", "TEMPERATURE", "GATHER_NEGATIVES", "TRAIN_ALONE"),
-    }
+_HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "ROI_MATCH_HEAD")
+_POOLERS = ("POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO", "POOLER_TYPE")
+#: Beside the weights, whose names and shapes tell the layers: what the embedding of a given box
+#: depends on. Nothing else is in a fingerprint, neither what changes which boxes are found or how a
+#: model learns, nor what computes the same in another way.
+EMBEDDING_KEYS = (
+    *("INPUT.FORMAT", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.PRECISION"),
+    *("MODEL.META_ARCHITECTURE", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"),
+    *("MODEL.BACKBONE.NAME", "MODEL.FPN", "MODEL.RESNETS"),
+    *("MODEL.TORCHVISION.NAME", "MODEL.TIMM.NAME"),
+    *("MODEL.ROI_HEADS.NAME", "MODEL.ROI_HEADS.IN_FEATURES"),
+    *("MODEL.ROI_MATCH_HEAD.FEATURES", "MODEL.ROI_MATCH_HEAD.IN_FEATURES"),
+    *(f"MODEL.{head}.{key}" for head in _HEADS for key in ("NAME", *_POOLERS)),
 )
-_INPUT = ("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST")
 
 
 class GarmentModel(Protocol):
@@ -82,7 +87,7 @@ class GalleryModel:
         self._model = model
         weight, bias = model.roi_heads.match_head.score_weights()
         self.scorer = MatchScorer(weight, bias)
-        self.taxonomy: Taxonomy = DEEPFASHION2
+        self.taxonomy = predictor.taxonomy
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
 
     @classmethod
@@ -123,7 +128,8 @@ class GalleryModel:
 
 
 def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> Fingerprint:
-    """Of a model's whole state and of the settings that its embeddings depend on.
+    """Of a model's whole state and of the settings that its embeddings depend on
+    (:data:`EMBEDDING_KEYS`).
 
     The same on both hosts. About a second for a ResNet-50 model.
     """
@@ -132,14 +138,6 @@ def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> F
         array = value.detach().cpu().contiguous()
         state.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
         state.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    settings = {"MODEL": _relevant(cfg.MODEL), "INPUT": {k: cfg.INPUT[k] for k in _INPUT}}
+    settings = {key: reduce(getitem, key.split("."), cfg) for key in EMBEDDING_KEYS}
     encoded = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
     return Fingerprint(state.hexdigest(), sha256(encoded).hexdigest(), name)
-
-
-def _relevant(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _relevant(value) if isinstance(value, Mapping) else value
-        for key, value in node.items()
-        if key not in _IGNORED
-    }

@@ -216,7 +216,12 @@ def test_the_fingerprint_sees_weights_and_settings_that_matter(model):
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.123
     cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = "elsewhere"
+    cfg.MODEL.CHANNELS_LAST = not cfg.MODEL.CHANNELS_LAST  # computes the same
     assert own.matches(model_fingerprint(network, cfg))
+    for precision in ("bfloat16", "float16"):
+        cfg.TEST.PRECISION = precision
+        assert model_fingerprint(network, cfg).config != own.config
+    cfg.TEST.PRECISION = ""
     cfg.INPUT.MIN_SIZE_TEST = 97
     assert model_fingerprint(network, cfg).config != own.config
     assert model_fingerprint(network, cfg).weights == own.weights
