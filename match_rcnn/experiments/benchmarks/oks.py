@@ -17,9 +17,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
 from match_rcnn.data.synthetic.templates import TEMPLATES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.scoring import TASKS
@@ -88,10 +88,10 @@ def _annotations(
 ) -> list[dict[str, Any]]:
     annotations = []
     for index in range(images * items):
-        category = taxonomy.CATEGORIES[rng.integers(taxonomy.NUM_CATEGORIES)]
+        category = DEEPFASHION2.categories[rng.integers(DEEPFASHION2.num_categories)]
         box = rng.uniform([0, 0, 150, 200], [200, 150, 400, 450])
         labels = rng.choice([0, 1, 2], p=[0.2, 0.3, 0.5], size=category.num_landmarks)
-        points = np.zeros((taxonomy.NUM_LANDMARKS, 3))
+        points = np.zeros((DEEPFASHION2.num_landmarks, 3))
         if rng.random() >= unlabelled:
             xy = np.rint(box[:2] + TEMPLATES[category.id].xy * box[2:])
             points[category.slice] = np.column_stack([xy, labels]) * (labels > 0)[:, None]
@@ -111,11 +111,11 @@ def _annotations(
 
 
 def _results(rng: np.random.Generator, item: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    category = taxonomy.category(item["category_id"])
+    category = DEEPFASHION2.category(item["category_id"])
     box = np.array(item["bbox"])
     results = []
     for _ in range(number):
-        points = np.zeros((taxonomy.NUM_LANDMARKS, 3))
+        points = np.zeros((DEEPFASHION2.num_landmarks, 3))
         moved = box + rng.normal(0, 8, 4)
         spread = rng.normal(0, 6, (category.num_landmarks, 2))
         points[category.slice, :2] = moved[:2] + TEMPLATES[category.id].xy * moved[2:] + spread
@@ -130,7 +130,7 @@ def _read_theirs(ground_truth: Path, results: Path) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(ground_truth))
         evaluation = COCOeval(coco, coco.loadRes(str(results)), _TASK)
-    evaluation.params.kpt_oks_sigmas = taxonomy.SIGMAS
+    evaluation.params.kpt_oks_sigmas = DEEPFASHION2.sigmas
     evaluation._prepare()
     return evaluation
 

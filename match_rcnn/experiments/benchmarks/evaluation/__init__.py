@@ -25,9 +25,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from match_rcnn.data import taxonomy
 from match_rcnn.data.coco import category_records
 from match_rcnn.data.sources.deepfashion2 import SOURCES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.predictions import ImagePredictions, to_detections
 from match_rcnn.evaluation.coco.scoring import TASKS
@@ -183,7 +183,7 @@ def _evaluate(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _Evaluation(coco, found, task)
         evaluation.outside = outside
-        evaluation.params.kpt_oks_sigmas = taxonomy.SIGMAS
+        evaluation.params.kpt_oks_sigmas = DEEPFASHION2.sigmas
         if image_ids is not None:
             evaluation.params.imgIds = image_ids
         evaluation.evaluate()
@@ -228,8 +228,8 @@ def _own_landmarks(truth: GroundTruth, index: int) -> FloatArray:
 
 
 def _dense(category_id: int, points: Any) -> list[float]:
-    dense = np.zeros((taxonomy.NUM_LANDMARKS, 3))
-    dense[taxonomy.category(category_id).slice] = points
+    dense = np.zeros((DEEPFASHION2.num_landmarks, 3))
+    dense[DEEPFASHION2.category(category_id).slice] = points
     return dense.ravel().tolist()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from match_rcnn.data import taxonomy
 from match_rcnn.data.coco_labels import LandmarkColumns
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.data.synthetic.templates import TEMPLATES
@@ -59,7 +58,7 @@ def make_world(images: int, items: float, detections: tuple[int, int], seed: int
     counts = 1 + rng.poisson(items - 1, images)
     sizes: IntArray = np.array(_SIZES)[np.arange(images) % len(_SIZES)]
     image = np.repeat(np.arange(images), counts)
-    category = rng.integers(taxonomy.NUM_CATEGORIES, size=len(image))
+    category = rng.integers(DEEPFASHION2.num_categories, size=len(image))
     boxes = _random_boxes(rng, sizes[image])
     masks = [_masks(rng, box, size) for box, size in zip(boxes, sizes[image], strict=True)]
     truth = _truth(rng, sizes, image, category, boxes, [group[0] for group in masks])
@@ -95,8 +94,8 @@ def _truth(
         image_ids=np.arange(len(sizes)) + 1,
         image_sizes=sizes,
         sources=np.array(SOURCES)[rng.integers(2, size=len(sizes))],
-        category_ids=np.arange(taxonomy.NUM_CATEGORIES) + 1,
-        category_names=tuple(c.coco_name for c in taxonomy.CATEGORIES),
+        category_ids=np.arange(DEEPFASHION2.num_categories) + 1,
+        category_names=tuple(c.coco_name for c in DEEPFASHION2.categories),
         ids=order + 1,
         image=image[order],
         category=category[order],
@@ -131,7 +130,7 @@ def _masks(rng: np.random.Generator, box: FloatArray, size: IntArray) -> list[by
 
 
 def _landmarks(rng: np.random.Generator, box: FloatArray, category: int) -> FloatArray:
-    own = taxonomy.CATEGORIES[category]
+    own = DEEPFASHION2.categories[category]
     labels = rng.choice([0, 1, 2], p=[0.2, 0.3, 0.5], size=(own.num_landmarks, 1))
     labels *= rng.random() > 0.02  # two of a hundred items have none
     return np.hstack([np.rint(box[:2] + TEMPLATES[own.id].xy * box[2:]), labels]) * (labels > 0)
@@ -153,7 +152,9 @@ def _predict(
     near = boxes[item] + rng.normal(0, 1, (number, 4)) * spread * boxes[item][:, [2, 3, 2, 3]]
     anywhere = _random_boxes(rng, np.repeat(size[None], number, 0))
     own = np.where(kind[:, None] == 2, anywhere, np.maximum(near, 1))
-    found = np.where(kind == 0, category[item], rng.integers(taxonomy.NUM_CATEGORIES, size=number))
+    found = np.where(
+        kind == 0, category[item], rng.integers(DEEPFASHION2.num_categories, size=number)
+    )
     # Better ones tend to have higher scores; two digits, so that some are equal.
     score = np.where(kind == 0, 0.9 - 2 * spread[:, 0], 0.3) + rng.normal(0, 0.15, number)
     scores: FloatArray = np.round(np.clip(score, 0.05, 1), 2).astype(np.float64)
@@ -176,7 +177,7 @@ def _predict(
 
 
 def _detected_landmarks(rng: np.random.Generator, box: FloatArray, category: int) -> Any:
-    own = taxonomy.CATEGORIES[category]
+    own = DEEPFASHION2.categories[category]
     points = np.ones((own.num_landmarks, 3), dtype=np.float32)
     points[:, :2] = (
         box[:2] + TEMPLATES[own.id].xy * box[2:] + rng.normal(0, 4, (own.num_landmarks, 2))
