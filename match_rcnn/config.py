@@ -98,6 +98,10 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # (match_rcnn/data/taxonomy.py). "": that of DATASETS.TRAIN, which a run's set-up fills in.
     cfg.MODEL.TAXONOMY = ""
 
+    # Anchors and proposals that match no item, and of whose area so much lies in an ignore region
+    # (iscrowd), are not background in training. Needs MODEL.PROPOSAL_GENERATOR.NAME IgnoringRPN.
+    cfg.MODEL.IGNORE_OVERLAP = 0.5
+
     # The streams over RoIs behind the box stream, in this order: what the files of
     # match_rcnn/modeling/streams register. Some have a switch of their own (MODEL.MASK_ON,
     # KEYPOINT_ON, MATCH_ON).

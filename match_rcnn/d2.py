@@ -77,6 +77,7 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.modeling.backbone import FPN, Backbone
     from match_rcnn.lite.modeling.backbone.fpn import LastLevelMaxPool
     from match_rcnn.lite.modeling.poolers import ROIPooler
+    from match_rcnn.lite.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         CascadeROIHeads,
@@ -93,7 +94,7 @@ if TYPE_CHECKING or HOST == "lite":
         Keypoints,
         PolygonMasks,
     )
-    from match_rcnn.lite.structures.boxes import matched_pairwise_iou
+    from match_rcnn.lite.structures.boxes import matched_pairwise_iou, pairwise_iou
     from match_rcnn.lite.utils import comm
     from match_rcnn.lite.utils.events import EventStorage, EventWriter, get_event_storage
     from match_rcnn.lite.utils.file_io import PathManager
@@ -138,6 +139,7 @@ else:
     from detectron2.modeling.backbone import FPN, Backbone
     from detectron2.modeling.backbone.fpn import LastLevelMaxPool
     from detectron2.modeling.poolers import ROIPooler
+    from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         CascadeROIHeads,
@@ -154,7 +156,7 @@ else:
         Keypoints,
         PolygonMasks,
     )
-    from detectron2.structures.boxes import matched_pairwise_iou
+    from detectron2.structures.boxes import matched_pairwise_iou, pairwise_iou
     from detectron2.utils import comm
     from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
     from detectron2.utils.file_io import PathManager

@@ -24,6 +24,7 @@ from match_rcnn.d2 import (
     detection_utils,
 )
 from match_rcnn.data.augmentations import build_augmentations, fit_box, outlines_are_cut
+from match_rcnn.data.ignore_regions import ItemsBesideRegions
 from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
 from match_rcnn.data.images import DECODERS, UnreadableImageError, read_image
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy, common_taxonomy
@@ -123,8 +124,8 @@ class GarmentMapper:
               the label: without the field all have it. Such an item has an empty mask, or
               landmarks of visibility 0.
 
-            ``ignore_regions``, Boxes in pixels of the input, is there where the image has regions
-            of which nothing is known (``iscrowd``).
+            Where the image has regions of which nothing is known (``iscrowd``), it is
+            :class:`match_rcnn.data.ignore_regions.ItemsBesideRegions`.
             ``height`` and ``width`` stay those of the file.
 
         Raises:
@@ -145,9 +146,11 @@ class GarmentMapper:
             size = (image.shape[1], image.shape[2])
             items = [a for a in annotations if not a.get("iscrowd", 0)]
             ignored = [a for a in annotations if a.get("iscrowd", 0)]
-            sample["instances"] = self._instances(items, transforms, size, sample)
+            instances = self._instances(items, transforms, size, sample)
             if ignored:
-                sample["ignore_regions"] = _regions(ignored, transforms, size)
+                regions = _regions(ignored, transforms, size)
+                instances = ItemsBesideRegions(size, regions, **instances.get_fields())
+            sample["instances"] = instances
         return sample
 
     def _augment(self, augmented: T.AugInput, file_name: str) -> T.TransformList:

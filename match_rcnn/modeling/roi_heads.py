@@ -8,15 +8,21 @@ the config lists (:mod:`match_rcnn.modeling.streams.stream`).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from match_rcnn.d2 import (
     ROI_HEADS_REGISTRY,
+    CascadeROIHeads,
     CfgNode,
     ImageList,
     Instances,
     ShapeSpec,
     StandardROIHeads,
     configurable,
+    pairwise_iou,
 )
+from match_rcnn.data.ignore_regions import ignore_regions_of
+from match_rcnn.modeling.proposals import lies_in
 from match_rcnn.modeling.streams.stream import (
     Built,
     FeatureSource,
@@ -39,13 +45,18 @@ class MatchRCNNROIHeads(StandardROIHeads):
     """
 
     @configurable
-    def __init__(self, *, streams: Sequence[Stream] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *, streams: Sequence[Stream] = (), ignore_overlap: float = 0.5, **kwargs: Any
+    ) -> None:
         """
         Args:
             streams: behind the box stream, in order. Their modules become modules of this one.
+            ignore_overlap: background of which so much lies in an ignore region is not learned
+                from (:mod:`match_rcnn.modeling.proposals`).
             **kwargs: of the host's ``StandardROIHeads``.
         """
         super().__init__(**kwargs)
+        self.ignore_overlap = ignore_overlap
         self.streams = tuple(streams)
         self._trained = self.streams
         for stream in streams:
@@ -58,12 +69,19 @@ class MatchRCNNROIHeads(StandardROIHeads):
     ) -> dict[str, Any]:
         made: dict[str, Any] = super().from_config(cfg, input_shape)
         built = Built(made, cls._box_features(made))
-        return {**made, "streams": build_streams(cfg, input_shape, built)}
+        return {
+            **made,
+            "streams": build_streams(cfg, input_shape, built),
+            "ignore_overlap": cfg.MODEL.IGNORE_OVERLAP,
+        }
 
     @classmethod
     def _box_features(cls, made: Mapping[str, Any]) -> dict[str, FeatureSource]:
         """The box head's vectors."""
-        head = made["box_head"]
+        return cls._vectors(made, made["box_head"])
+
+    @classmethod
+    def _vectors(cls, made: Mapping[str, Any], head: Any) -> dict[str, FeatureSource]:
         levels, pooler = made["box_in_features"], made["box_pooler"]
         return {"class": PooledFeatures(levels, pooler, head, head.output_shape)}
 
@@ -78,6 +96,26 @@ class MatchRCNNROIHeads(StandardROIHeads):
             names = ", ".join(type(s).__name__ for s in self.streams) or "none"
             raise ValueError(f"expected one of the streams {names}, got {stream.__name__}")
         self._trained = chosen
+
+    @torch.no_grad()
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """As the host's, without background that lies in an ignore region."""
+        beside = [
+            self._beside_regions(image, items, self.proposal_matcher)
+            for image, items in zip(proposals, targets, strict=True)
+        ]
+        sampled: list[Instances] = super().label_and_sample_proposals(beside, targets)
+        return sampled
+
+    def _beside_regions(self, proposals: Instances, items: Instances, matcher: Any) -> Instances:
+        regions = ignore_regions_of(items)
+        if regions is None:
+            return proposals
+        _, labels = matcher(pairwise_iou(items.gt_boxes, proposals.proposal_boxes))
+        ignored = lies_in(proposals.proposal_boxes, regions, self.ignore_overlap)
+        return proposals[((labels != 0) | ~ignored).nonzero()[:, 0]]
 
     def forward(
         self,
@@ -147,6 +185,35 @@ class MatchRCNNROIHeads(StandardROIHeads):
             if made is not None:
                 given[stream.feature] = made
         return instances
+
+
+@ROI_HEADS_REGISTRY.register()
+class MatchRCNNCascadeROIHeads(MatchRCNNROIHeads, CascadeROIHeads):
+    """The same with Cascade R-CNN's box stream: stages that each learn from, and refine, the boxes
+    of the stage before. The other streams see the first stage's proposals in training, as the
+    host has it, and the last stage's boxes at inference."""
+
+    @classmethod
+    def _box_features(cls, made: Mapping[str, Any]) -> dict[str, FeatureSource]:
+        """The last stage's vectors."""
+        return cls._vectors(made, made["box_heads"][-1])
+
+    def _box_losses(
+        self, features: Maps, proposals: list[Instances], targets: list[Instances]
+    ) -> Losses:
+        losses: Losses = self._forward_box(features, proposals, targets)
+        return losses
+
+    @torch.no_grad()
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        beside = [
+            self._beside_regions(image, items, self.proposal_matchers[stage])
+            for image, items in zip(proposals, targets, strict=True)
+        ]
+        labelled: list[Instances] = super()._match_and_label_boxes(beside, stage, targets)
+        return labelled
 
 
 def _is_taken(stream: Stream, later: Sequence[Stream]) -> bool:

@@ -13,6 +13,7 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode, MetadataCatalog, T, detection_utils
 from match_rcnn.data.augmentations import FrameTransform
 from match_rcnn.data.datasets import load_annotation_file
+from match_rcnn.data.ignore_regions import ignore_regions_of
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper, seeded
 from match_rcnn.data.sources.deepfashion2 import parse_item
@@ -275,13 +276,15 @@ class TestIgnoreRegions:
         assert mapped["instances"].gt_classes.tolist() == [7]
         # twice as large, mirrored in 80, clipped at 120; each region once
         expected = [[0, 80, 20, 120], [64, 0, 80, 12]]
-        assert mapped["ignore_regions"].tensor.tolist() == expected
-        assert mapped["ignore_regions"].tensor.dtype == torch.float32
+        regions = ignore_regions_of(mapped["instances"].to("cpu"))
+        assert regions.tensor.tolist() == expected
+        assert regions.tensor.dtype == torch.float32
 
     def test_images_without_any(self, image_file):
-        assert "ignore_regions" not in mapper()(sample(image_file, annotation()))
+        mapped = mapper()(sample(image_file, annotation()))
+        assert ignore_regions_of(mapped["instances"]) is None
         region = annotation(iscrowd=1)
-        assert "ignore_regions" not in mapper(is_train=False)(sample(image_file, region))
+        assert "instances" not in mapper(is_train=False)(sample(image_file, region))
 
 
 class TestFittedBoxes:
