@@ -10,6 +10,7 @@ from tabulate import tabulate
 from match_rcnn.d2 import CfgNode, DatasetCatalog
 from match_rcnn.data.loader import training_parts
 from match_rcnn.data.pairs import PairIndex
+from match_rcnn.evaluation.evaluators import tables
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +37,18 @@ class Labels:
         names = [field.name for field in fields(self)]
         return Labels(*(getattr(self, name) + getattr(other, name) for name in names))
 
+    @property
+    def names(self) -> list[str]:
+        """Of the labels that there are, as evaluators call them."""
+        found = [name for name in ("masks", "landmarks", "pairs") if getattr(self, name)]
+        return ["boxes", *found] if self.items else []
 
-#: What a stream of ``MODEL`` is trained by, by its switch: the label, the loss, the table.
+
+#: What trains a stream of ``MODEL``, by its switch: the label, and the loss.
 _STREAMS = {
-    "MASK_ON": ("masks", "loss_mask", "segm"),
-    "KEYPOINT_ON": ("landmarks", "loss_keypoint", "keypoints"),
-    "MATCH_ON": ("pairs", "loss_match", "retrieval"),
+    "MASK_ON": ("masks", "loss_mask"),
+    "KEYPOINT_ON": ("landmarks", "loss_keypoint"),
+    "MATCH_ON": ("pairs", "loss_match"),
 }
 _DETECTOR = "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg"
 
@@ -76,22 +83,15 @@ def describe_run(cfg: CfgNode) -> str:
     lines = [tabulate(rows, headers=headers, tablefmt="simple")]
     lines.append(f"losses: {', '.join([_DETECTOR, *_losses(cfg, trained)])}")
     for name, found in tested.items():
-        tables = [
-            "bbox",
-            *(t for s, (label, _, t) in _STREAMS.items() if _has(cfg, s, label, found)),
-        ]
-        lines.append(f"tables of {name}: {', '.join(tables) if found.items else 'none'}")
+        names = tables(cfg, found.names)
+        lines.append(f"tables of {name}: {', '.join(names) or 'none'}")
     return "\n".join(lines)
-
-
-def _has(cfg: CfgNode, switch: str, label: str, found: Labels) -> bool:
-    return bool(cfg.MODEL[switch]) and getattr(found, label) > 0
 
 
 def _losses(cfg: CfgNode, trained: dict[str, Labels]) -> list[str]:
     everything = sum(trained.values(), Labels())
     losses = []
-    for switch, (label, loss, _) in _STREAMS.items():
+    for switch, (label, loss) in _STREAMS.items():
         if not cfg.MODEL[switch]:
             continue
         number = getattr(everything, label)
