@@ -57,7 +57,7 @@ class CocoSource:
     image_root: Path
     file_taxonomy: Taxonomy
     taxonomy: Taxonomy
-    category_map: Mapping[str, str] = field(default_factory=dict)
+    category_map: Mapping[str, str] = field(default_factory=dict, hash=False)
     labels: Sequence[str] = LABELS
     pairs: bool | None = None
     photos: str | None = None

@@ -117,6 +117,8 @@ def test_a_category_map(registered):
     first, second = DatasetCatalog.get("own")
     assert [(a["category_id"], a["iscrowd"]) for a in first["annotations"]] == [(8, 0)]
     assert [a["iscrowd"] for a in second["annotations"]] == [1, 1, 0]
+    # A run looks a data set up by its reader, to read it once.
+    assert isinstance(hash(DatasetCatalog.data["own"]), int)
     registered({"categories": {"tie": "sling_dress", "hat": "none"}})
     first, second = DatasetCatalog.get("own")
     assert first["annotations"] == []
