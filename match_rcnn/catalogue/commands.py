@@ -27,8 +27,8 @@ def build(args: argparse.Namespace) -> None:
         optional_module("faiss")  # to say now, and not after hours, that it is not installed
     if args.boxes == "annotated" and args.catalogue.is_dir():
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
-    catalogue = read_catalogue(args.catalogue, args.image_root)
     model = GalleryModel.from_files(args.config_file, args.weights, args.min_score, args.opts)
+    catalogue = read_catalogue(args.catalogue, args.image_root, model.taxonomy)
     report = build_gallery(
         args.output,
         catalogue,

@@ -58,10 +58,11 @@ def count_labels(items: Sequence[dict[str, Any]]) -> Labels:
     found = Labels(images=len(items))
     index = PairIndex(items)
     for image in items:
-        for annotation in image.get("annotations", ()):
+        annotations = image.get("annotations", ())
+        found.ignored += len({tuple(a["bbox"]) for a in annotations if a.get("iscrowd")})
+        for annotation in annotations:
             if annotation.get("iscrowd"):
-                found.ignored += 1
-                continue
+                continue  # below: a file repeats a region for each category that it might be
             found.items += 1
             found.masks += bool(annotation.get("segmentation"))
             found.landmarks += bool(annotation.get("num_keypoints"))

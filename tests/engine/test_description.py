@@ -17,7 +17,9 @@ def image(*annotations, source=None, pair_id=None):
     return {**own, "source": source, "pair_id": pair_id, "annotations": list(annotations)}
 
 
-BOXES = [image(item(), item(iscrowd=1)), image(item())]
+REGION = {"bbox": [0.0, 0, 9, 9], "iscrowd": 1}
+# A file repeats a region for each category that it might be.
+BOXES = [image(item(), item(**REGION), {**item(**REGION), "category_id": 1}), image(item())]
 LABELLED = [
     image(
         item(segmentation=[np.zeros(6)], num_keypoints=3, style=2),
