@@ -15,14 +15,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from match_rcnn.catalogue.model import GarmentModel, Image
+from match_rcnn.catalogue.model import GarmentModel
 from match_rcnn.catalogue.photos import CatalogueImage
 from match_rcnn.d2 import comm
 from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryItem
 from match_rcnn.structures import Garment
-from match_rcnn.utils.arrays import Float32Array
+from match_rcnn.utils.arrays import Float32Array, Image
 from match_rcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)

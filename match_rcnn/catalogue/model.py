@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import torch
 
@@ -22,8 +21,7 @@ from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment
-
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import Float32Array, Image
 
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "ROI_MATCH_HEAD")
 _POOLERS = ("POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO", "POOLER_TYPE")
@@ -119,7 +117,7 @@ class GalleryModel:
         vectors = found.embedding.float().cpu().numpy()
         return [replace(g, embedding=v) for g, v in zip(garments, vectors, strict=True)]
 
-    def _resize(self, photo: Image) -> tuple[Image, npt.NDArray[np.float32]]:
+    def _resize(self, photo: Image) -> tuple[Image, Float32Array]:
         """The photo as the network sees it, and what x, y, x, y are multiplied by."""
         image = photo[:, :, ::-1] if self._host.input_format == "RGB" else photo
         resized: Image = self._host.aug.get_transform(image).apply_image(image)

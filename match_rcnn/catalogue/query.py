@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tabulate import tabulate
 
 from match_rcnn.catalogue.model import GarmentModel
@@ -18,8 +17,7 @@ from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery.search import Where
 from match_rcnn.structures import Garment
-
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import Image
 
 _CELLS_A_LINE = 10
 

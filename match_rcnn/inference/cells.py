@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Image = npt.NDArray[np.uint8]
+from match_rcnn.utils.arrays import Image
 
 CELL_HEIGHT, CELL_WIDTH, _CAPTION = 200, 160, 36
 BACKGROUND, _TEXT = 255, (40, 40, 40)

@@ -1,5 +1,6 @@
 """build_gallery.py and search_gallery.py with an untrained, small model on generated photos."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from match_rcnn.catalogue import commands
 from match_rcnn.catalogue.model import GalleryModel, model_fingerprint
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DefaultTrainer
 from match_rcnn.data.images import read_image
+from match_rcnn.data.taxonomy import Category, Taxonomy
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.structures import Garment
 
@@ -232,6 +235,35 @@ def test_the_fingerprint_sees_weights_and_settings_that_matter(model):
         bias[0] -= 1
     assert changed.weights != own.weights
     assert changed.config == own.config
+
+
+def test_the_categories_are_the_checkpoints(opts, photos, tmp_path):
+    hats = Taxonomy("hats", (Category(3, "cap"), Category(7, "hat")))
+    opts = [*opts, "MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.KEYPOINT_ON", "False"]
+    weights = save_model(tmp_path / "hats.pth", opts, 0)
+    torch.save({**torch.load(weights), "taxonomy": hats.to_dict()}, weights)
+    content = {
+        "images": [{"id": 1, "file_name": sorted(photos.glob("0*.jpg"))[0].name}],
+        "categories": [{"id": kind.id, "name": kind.name} for kind in hats.categories],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 7, "bbox": [5, 5, 60, 70]}],
+    }
+    (tmp_path / "hats.json").write_text(json.dumps(content))
+    arguments = argparse.Namespace(
+        config_file=CONFIG,
+        weights=str(weights),
+        opts=opts,
+        min_score=0.0,
+        catalogue=tmp_path / "hats.json",
+        image_root=photos,
+        boxes="annotated",
+        output=tmp_path / "hats.gallery",
+        convert=None,
+        index=None,
+    )
+    commands.build(arguments)
+    gallery = Gallery.open(arguments.output)
+    assert gallery.taxonomy == hats
+    assert [(item.id[-2:], item.category.name) for item in gallery] == [("#5", "hat")]
 
 
 def test_a_model_without_match_stream_is_refused(tmp_path, opts):

@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import yaml
 from tabulate import tabulate
 
@@ -38,10 +37,8 @@ from match_rcnn.evaluation.retrieval.protocol import (
 )
 from match_rcnn.evaluation.retrieval.search import Embedded, search
 from match_rcnn.retrieval.scoring import MatchScorer
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import Float32Array, FloatArray, Image, IntArray
 from match_rcnn.utils.columns import Entries, join, joint_codes, stream_list
-
-Image = npt.NDArray[np.uint8]
 
 #: Names of the boxes used, by task.
 BOXES = {"retrieval": "detected", "retrieval_gt_boxes": "ground truth"}
@@ -52,7 +49,7 @@ MARGIN = 0.2
 _RANGES = [0, 180, 0, 256, 0, 256]  # of OpenCV's HSV in 8 bits
 
 
-def colour_embedding(photo: Image, box: FloatArray) -> npt.NDArray[np.float32]:
+def colour_embedding(photo: Image, box: FloatArray) -> Float32Array:
     """The colour histogram of a box as a vector: (432,) of unit length.
 
     Hue, saturation and value in 12 x 6 x 6 bins over the middle of the box: a fifth is cut off on

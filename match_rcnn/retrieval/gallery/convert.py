@@ -19,7 +19,8 @@ from match_rcnn.utils.files import read_json
 def convert(old: Path, new: Path) -> int:
     """A gallery of today's format with what an old one holds; returns how many items.
 
-    An index is not taken over: build it again.
+    An index is not taken over: build it again. Nor is the fingerprint of the model's settings, as
+    it was of others; that of the weights is.
 
     Raises:
         FileNotFoundError: there is no gallery of format 1.
@@ -32,7 +33,7 @@ def convert(old: Path, new: Path) -> int:
     gallery = Gallery.create(
         new,
         MatchScorer(np.array(manifest["weight"]), manifest["bias"]),
-        Fingerprint(**stated) if stated else None,
+        Fingerprint(**{**stated, "config": ""}) if stated else None,
         manifest["notes"],
     )
     parts = [_Part(old, entry, manifest["dim"]) for entry in manifest["segments"]]

@@ -108,7 +108,7 @@ class Fingerprint:
 
     Attributes:
         weights: of the model's parameters.
-        config: of the settings that change an embedding.
+        config: of the settings that change an embedding; "": not known, and so not compared.
         name: for people, such as the checkpoint's path; not compared.
     """
 
@@ -117,10 +117,12 @@ class Fingerprint:
     name: str = ""
 
     def matches(self, other: "Fingerprint") -> bool:
-        return (self.weights, self.config) == (other.weights, other.config)
+        same_settings = self.config == other.config or "" in (self.config, other.config)
+        return self.weights == other.weights and same_settings
 
     def __str__(self) -> str:
-        return f"{self.name or 'unnamed'} (weights {self.weights[:12]}, config {self.config[:12]})"
+        config = self.config[:12] or "unknown"
+        return f"{self.name or 'unnamed'} (weights {self.weights[:12]}, config {config})"
 
 
 def parse_category(value: CategoryLike, taxonomy: Taxonomy) -> Category:
