@@ -1,6 +1,5 @@
 """One photo in, every garment out."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
 from match_rcnn.d2 import (
     CfgNode,
     DefaultPredictor,
@@ -16,8 +15,9 @@ from match_rcnn.d2 import (
     Instances,
 )
 from match_rcnn.data.images import read_image
-from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.data.taxonomy import Taxonomy
 from match_rcnn.inference.switches import apply_switches
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_instances
 from match_rcnn.utils.arrays import Image
 
@@ -36,11 +36,11 @@ class MatchRCNNPredictor:
         score_threshold: garments below it are not returned; None keeps the config's.
 
     Attributes:
-        taxonomy: the categories that the model knows, as its checkpoint says; DeepFashion2's where
-            a checkpoint says none.
+        taxonomy: the categories that the model knows, as its checkpoint says; without that, as the
+            config says.
 
     Raises:
-        ValueError: the config's model has another number of categories than the checkpoint.
+        ValueError: the config has another number of categories than the checkpoint.
     """
 
     def __init__(self, cfg: CfgNode, score_threshold: float | None = None) -> None:
@@ -51,14 +51,15 @@ class MatchRCNNPredictor:
         if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
+        self.taxonomy = _stated_taxonomy(cfg.MODEL.WEIGHTS) or taxonomy_from_config(cfg)
+        follow_taxonomy(cfg, self.taxonomy)
         cfg.freeze()
         self.cfg = cfg
         bare = cfg.clone()
         bare.defrost()
         bare.MODEL.WEIGHTS = ""  # read below, as upstream's predictor runs what a pickle says
         self._predictor = DefaultPredictor(bare)
-        rest = DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
-        self.taxonomy = _taxonomy(rest, cfg)
+        DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
         apply_switches(self._predictor.model, cfg)
 
     @classmethod
@@ -129,19 +130,11 @@ def without_duplicates(found: Instances, threshold: float) -> Instances:
     return found[nms(found.pred_boxes.tensor, found.scores, threshold)]
 
 
-def _taxonomy(rest: Mapping[str, Any], cfg: CfgNode) -> Taxonomy:
-    """Of a checkpoint.
-
-    Args:
-        rest: what it holds beside the weights.
-    """
-    stated, file = rest.get("taxonomy"), cfg.MODEL.WEIGHTS
-    taxonomy = DEEPFASHION2 if stated is None else Taxonomy.from_dict(stated, file)
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    if classes != taxonomy.num_categories:
-        raise ValueError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}, but {file or 'DeepFashion2'} has the "
-            f"{taxonomy.num_categories} categories of {taxonomy.name}; use the config.yaml that "
-            "training wrote beside the checkpoint"
-        )
-    return taxonomy
+def _stated_taxonomy(weights: str) -> Taxonomy | None:
+    """What a checkpoint says of its categories; None for those of before, and of others."""
+    if not weights.endswith(".pth"):
+        return None
+    checkpointer: Any = DetectionCheckpointer(torch.nn.Module())
+    local = checkpointer.path_manager.get_local_path(weights)
+    stated = checkpointer._load_file(local).get("taxonomy")
+    return None if stated is None else Taxonomy.from_dict(stated, weights)

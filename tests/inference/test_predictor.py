@@ -88,8 +88,19 @@ def test_an_old_checkpoint_has_deepfashion2s(make):
 
 
 def test_another_number_of_categories_is_refused(make):
-    with pytest.raises(ValueError, match=r"NUM_CLASSES is 5, but .*model\.pth has the 2 "):
+    with pytest.raises(ValueError, match=r"NUM_CLASSES is 5, but .* \(hats\) has 2 categories"):
         make(5, HATS)
+
+
+def test_a_config_for_deepfashion2_follows_the_checkpoint(make, predictor):
+    """Another data set's checkpoint with one of our configs as it is."""
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.TAXONOMY = ""
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 13
+    other = MatchRCNNPredictor(cfg)
+    assert other.taxonomy == HATS
+    assert other.cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
 
 
 def test_a_photo_that_resizing_leaves_nothing_of_is_named(predictor, tmp_path):
