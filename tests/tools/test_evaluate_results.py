@@ -54,6 +54,36 @@ def test_boxes(files):
     assert "shorts" in done.stdout
 
 
+def test_subsets(files):
+    truth = json.loads((files / "gt.json").read_text())
+    truth["images"][0]["source"] = "user"
+    truth["annotations"][0]["occlusion"] = 3
+    (files / "gt.json").write_text(json.dumps(truth))
+    done = run(files, "bbox", "--subsets")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((files / "out.json").read_text())
+    right = pytest.approx({"AP": 1.0, "AP50": 1.0, "AP75": 1.0})
+    assert found["subsets"] == {"source-user": right, "occlusion-heavy": right}
+    assert "occlusion-heavy" in done.stdout
+
+
+def test_another_taxonomy(files):
+    landmarks = [str(i) for i in range(N)]
+    shorts = {"id": 7, "name": "bermudas", "keypoints": landmarks, "keypoint_sigmas": [0.1] * N}
+    taxonomy = files / "taxonomy.json"
+    taxonomy.write_text(json.dumps({"categories": [{"id": 2, "name": "bag"}, shorts]}))
+    done = run(files, "keypoints", "--taxonomy", str(taxonomy))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((files / "out.json").read_text())["stats"][0] == pytest.approx(0.9)
+
+
+def test_scoring_files_imports_no_framework():
+    code = "import sys, match_rcnn.evaluation.coco.subsets, match_rcnn.evaluation.tables\n"
+    code += "print(*sorted({'torch', 'detectron2', 'yaml', 'tabulate', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_landmarks_with_and_without_occluded_ones(files):
     run(files, "keypoints")
     found = json.loads((files / "out.json").read_text())
