@@ -85,7 +85,8 @@ def parse_arguments() -> argparse.Namespace:
         return args
     if args.output is None or args.images is not None:
         parser.error("scoring needs --output and does not take --images")
-    for name in sorted({name for names in NEEDED.values() for name in names}):
+    names = {name for names in NEEDED.values() for name in names}
+    for name in sorted(names, key=lambda name: (name in NEEDED[args.task], name)):
         if (getattr(args, name) is not None) != (name in NEEDED[args.task]):
             verb = "needs" if name in NEEDED[args.task] else "does not take"
             parser.error(f"--task {args.task} {verb} --{name.replace('_', '-')}")

@@ -5,7 +5,9 @@ trains a few iterations and finds items; :func:`compare` tells what differs betw
 on lite and on detectron2, before and after an upgrade. ``tools/compare_hosts.py`` runs it.
 
 Names of what is observed are ``"section: name"``. Sections of many tensors (weights, gradients)
-get one line of the table: the one that differs most, relative to its largest value.
+get one line of the table: the one that differs most, relative to its largest value. A gradient
+whose true value is 0 (a bias in front of batch norm) is rounding, another one on every machine:
+gradients are relative to no less than a hundredth of the largest of all.
 """
 
 import sys
@@ -38,6 +40,8 @@ from match_rcnn.utils.files import atomic_write
 
 Observation = dict[str, Array]
 
+#: Of the largest of its section, the least that a tensor's differences are relative to.
+_FLOORS = {"gradients": 0.01}
 #: Sections with a line for each of their names.
 _LISTED = ("losses of", "detections")
 _MADE_BY = "made by"
@@ -75,7 +79,7 @@ class Difference:
         values, different: numbers of the whole section.
         largest_value: of this run's tensor, absolute.
         largest_difference: in the tensor; infinite where shapes differ or one run has none.
-        relative: their ratio.
+        relative: their ratio; of gradients see the module.
     """
 
     name: str
@@ -265,17 +269,23 @@ def made_by(observation: Observation) -> str:
 def compare(one: Observation, other: Observation) -> list[Difference]:
     """The lines of the table, in the order of the run."""
     sections: dict[str, list[Difference]] = {}
+    floors = {section: share * _largest(one, section) for section, share in _FLOORS.items()}
     names = [*one, *(name for name in other if name not in one)]
     for name in names:
         if name != _MADE_BY:
             listed = name.startswith(_LISTED)
             section = name if listed else name.partition(":")[0]
-            line = _difference(name, one.get(name), other.get(name))
+            line = _difference(name, one.get(name), other.get(name), floors.get(section, 0.0))
             sections.setdefault(section, []).append(line)
     return [_worst(section, lines) for section, lines in sections.items()]
 
 
-def _difference(name: str, one: Array | None, other: Array | None) -> Difference:
+def _largest(observation: Observation, section: str) -> float:
+    own = [a for name, a in observation.items() if name.startswith(f"{section}: ") and a.size]
+    return max((float(np.nanmax(np.abs(a))) for a in own), default=0.0)
+
+
+def _difference(name: str, one: Array | None, other: Array | None, floor: float) -> Difference:
     if one is None or other is None or one.shape != other.shape:
         size = max(a.size for a in (one, other) if a is not None)
         return Difference(name, size, size, float("nan"), float("inf"), float("inf"))
@@ -287,7 +297,8 @@ def _difference(name: str, one: Array | None, other: Array | None) -> Difference
         distance = np.where(same, 0.0, np.abs(a - b))
     largest = float(np.nan_to_num(distance, nan=np.inf, posinf=np.inf).max())
     scale = float(np.abs(a).max(initial=0.0, where=np.isfinite(a)))
-    relative = largest / scale if scale else (np.inf if largest else 0.0)
+    base = max(scale, floor)
+    relative = largest / base if base else (np.inf if largest else 0.0)
     return Difference(name, one.size, int((~same).sum()), scale, largest, float(relative))
 
 

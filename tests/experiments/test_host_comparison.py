@@ -64,6 +64,16 @@ class TestCompare:
         assert found.relative == pytest.approx(0.1)
 
 
+def test_a_gradient_that_is_rounding_is_compared_with_the_others():
+    """The true one is 0, and on two processors it comes out as two numbers."""
+    one = {"gradients: weight": np.array([8.0]), "gradients: bias": np.array([2.2e-16])}
+    other = {"gradients: weight": np.array([8.0]), "gradients: bias": np.array([9.7e-17])}
+    (found,) = compare(one, other)
+    assert found.relative < 1e-12
+    other["gradients: bias"] = np.array([1e-3])
+    assert compare(one, other)[0].relative == pytest.approx(1e-3 / 0.08)
+
+
 @pytest.fixture(scope="module")
 def plan():
     smaller = ("MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32")

@@ -189,7 +189,7 @@ def _load_matrix(file: Path, key: str) -> Any:
     except (
         scipy_io.matlab.MatReadError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         NotImplementedError,
     ) as error:
