@@ -41,7 +41,9 @@ def rasterize_polygons_within_box(
     width, height = box[2] - box[0], box[3] - box[1]
     origin = np.array([[box[0], box[1]]], dtype=np.float64)
     # Single precision, whichever one the version of numpy would take for these quotients.
-    scale = np.float32([[mask_size / max(width, 0.1), mask_size / max(height, 0.1)]])
+    scale = np.array(
+        [[mask_size / max(width, 0.1), mask_size / max(height, 0.1)]], dtype=np.float32
+    )
     parts = [((p.reshape(-1, 2) - origin) * scale).ravel() for p in polygons]
     return torch.from_numpy(polygons_to_bitmask(parts, mask_size, mask_size))
 
