@@ -49,6 +49,7 @@ EXTRAS_REQUIRE = {
     "gallery": GALLERY_REQUIRES,
     "index": INDEX_REQUIRES,
     "databases": DATABASES_REQUIRE,
+    "ray": ["ray[data]>=2.60", *GALLERY_REQUIRES],  # catalogues embedded by a cluster
     "ccp": CCP_REQUIRES,
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],

@@ -5,6 +5,7 @@
     tools/build_gallery.py ... --catalogue catalogue.json --boxes annotated
     tools/build_gallery.py ... --num-gpus 8      (or: torchrun --nproc-per-node 8 tools/build...)
     tools/build_gallery.py ... --index ivf       (for large galleries; needs match_rcnn[index])
+    tools/build_gallery.py ... --engine ray --address auto    (needs match_rcnn[ray])
     tools/build_gallery.py --convert OLD --output NEW    (a gallery of format 1)
 
 The same command goes on after an interruption and takes in new photos. Photos that cannot be read
@@ -46,6 +47,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--min-score", type=float, default=0.5, help="of a detected garment")
     parser.add_argument("--index", choices=KINDS, help="build a FAISS index at the end")
     parser.add_argument("--target-recall", type=float, default=0.95, help="of the index, at 20")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: a cluster's machines"
+    )
+    parser.add_argument("--address", help="of the Ray cluster; by default one on this machine")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes; on the CPU as well")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
     args = parser.parse_args()

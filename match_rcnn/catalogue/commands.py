@@ -2,9 +2,11 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from match_rcnn.catalogue.cluster import build_on_ray
 from match_rcnn.catalogue.indexing import build_gallery
 from match_rcnn.catalogue.model import GalleryModel
 from match_rcnn.catalogue.photos import default_image_root, read_catalogue
@@ -27,16 +29,16 @@ def build(args: argparse.Namespace) -> None:
         optional_module("faiss")  # to say now, and not after hours, that it is not installed
     if args.boxes == "annotated" and args.catalogue.is_dir():
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
-    model = GalleryModel.from_files(args.config_file, args.weights, args.min_score, args.opts)
+    make = partial(
+        GalleryModel.from_files, args.config_file, args.weights, args.min_score, args.opts
+    )
+    model = make()
     catalogue = read_catalogue(args.catalogue, args.image_root, model.taxonomy)
-    report = build_gallery(
-        args.output,
-        catalogue,
-        model,
-        boxes=args.boxes,
-        min_score=args.min_score,
-        notes=_notes(args),
-        progress=True,
+    settings = {"boxes": args.boxes, "min_score": args.min_score, "notes": _notes(args)}
+    report = (
+        build_on_ray(args.output, catalogue, make, args.address, **settings)
+        if args.engine == "ray"
+        else build_gallery(args.output, catalogue, model, progress=True, **settings)
     )
     if report is None:
         return

@@ -7,11 +7,11 @@ goes on with the others; items of photos that an end came between are replaced.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -98,26 +98,32 @@ def build_gallery(
         ValueError: ``boxes`` has no meaning, or the gallery was built with other settings.
         GalleryError: it was made by other weights, or is being written.
     """
-    if boxes not in BOXES:
-        raise ValueError(f"expected boxes to be {' or '.join(BOXES)}, got {boxes!r}")
-    settings = {"boxes": boxes, "min_score": min_score if boxes == "detected" else None}
     if comm.is_main_process():
-        _open(folder, model, {**(notes or {}), **settings}, settings)
+        open_gallery(folder, model, boxes, min_score, notes)
     comm.synchronize()
-    run = _Run(Gallery.open(folder), catalogue, model, boxes, min_score)
+    run = IndexingRun(Gallery.open(folder), catalogue, model, boxes, min_score)
     comm.synchronize()  # before any of them puts photos in
     run.work(flush_seconds, progress and comm.is_main_process())
     reports = comm.gather(run.report)
     if not comm.is_main_process():
         return None
-    report = _joined(reports, len(Gallery.open(folder)))
+    report = joined_reports(reports, len(Gallery.open(folder)))
     write_json(folder / REPORT, report.to_json())
     return report
 
 
-def _open(
-    folder: Path, model: GarmentModel, notes: dict[str, Any], settings: dict[str, Any]
+def open_gallery(
+    folder: Path,
+    model: GarmentModel,
+    boxes: str,
+    min_score: float,
+    notes: dict[str, Any] | None,
 ) -> None:
+    """Make the gallery, or see that it was built with the same model and settings."""
+    if boxes not in BOXES:
+        raise ValueError(f"expected boxes to be {' or '.join(BOXES)}, got {boxes!r}")
+    settings = {"boxes": boxes, "min_score": min_score if boxes == "detected" else None}
+    notes = {**(notes or {}), **settings}
     try:
         gallery = Gallery.open(folder, model.fingerprint)
     except FileNotFoundError:
@@ -131,7 +137,8 @@ def _open(
         )
 
 
-def _joined(reports: Sequence[IndexReport], items: int) -> IndexReport:
+def joined_reports(reports: Sequence[IndexReport], items: int) -> IndexReport:
+    """Of all processes."""
     whole = IndexReport(reports[0].images, reports[0].passed_over, items=items)
     for report in reports:
         whole.indexed += report.indexed
@@ -140,12 +147,23 @@ def _joined(reports: Sequence[IndexReport], items: int) -> IndexReport:
     return whole
 
 
-class _Run:
+class Taker(Protocol):
+    """Where finds go: a gallery."""
+
+    @property
+    def images(self) -> frozenset[str]: ...
+
+    def take_in(
+        self, items: Sequence[GalleryItem], vectors: Sequence[Any], images: Iterable[str]
+    ) -> None: ...
+
+
+class IndexingRun:
     """The share of one process."""
 
     def __init__(
         self,
-        gallery: Gallery,
+        gallery: Taker,
         catalogue: Sequence[CatalogueImage],
         model: GarmentModel,
         boxes: str,
@@ -241,7 +259,7 @@ def _product(fields: dict[str, Any]) -> str | None:
 class _Part:
     """What was found since the gallery was last written to."""
 
-    def __init__(self, gallery: Gallery, flush_seconds: float) -> None:
+    def __init__(self, gallery: Taker, flush_seconds: float) -> None:
         self._gallery, self._flush_seconds = gallery, flush_seconds
         self._images: list[str] = []
         self._found: list[_Found] = []
@@ -263,7 +281,7 @@ class _Part:
 
 
 @contextmanager
-def _parts(gallery: Gallery, flush_seconds: float) -> Iterator[_Part]:
+def _parts(gallery: Taker, flush_seconds: float) -> Iterator[_Part]:
     """Writes parts, the last one also when the block ends with an error."""
     part = _Part(gallery, flush_seconds)
     try:

@@ -326,11 +326,17 @@ class Gallery:
     ) -> None:
         """Items of photos that are indexed with them, for :attr:`images`; those whose ids are there
         replace them. An end in the middle leaves items of photos that do not count as indexed."""
-        self.refresh()
-        there = self._snapshot.find([item.id for item in items]) >= 0
-        for change, chosen in ((self.replace, there), (self.add, ~there)):
-            rows = np.flatnonzero(chosen).tolist()
-            change([items[row] for row in rows], [vectors[row] for row in rows])
+        items, ids = list(self._known(items)), [item.id for item in items]
+        self.adopt(ids, self._store.write_apart(items, vectors), images)
+
+    def write_apart(self, items: Sequence[GalleryItem], vectors: Sequence[Any]) -> list[str]:
+        """Write items that do not count before :meth:`adopt`, of this process or another."""
+        return self._store.write_apart(self._known(items), vectors)
+
+    def adopt(self, ids: Sequence[str], written: Sequence[str], images: Iterable[str]) -> None:
+        """As :meth:`take_in`, of what :meth:`write_apart` gave."""
+        self._store.adopt(ids, written)
+        self._store.tend()
         _photos(self.uri, "append", images)
         self._look()
         self._search = self._searching()

@@ -19,7 +19,8 @@ CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 
 #: Modules that not every user needs -> the extra that installs them.
 _EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "faiss": "index"} | {
-    "qdrant_client": "databases"
+    "qdrant_client": "databases",
+    "ray": "ray",
 }
 
 

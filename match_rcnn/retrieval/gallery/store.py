@@ -261,18 +261,39 @@ class Store:
 
         def operation(snapshot: Snapshot) -> Any:
             _check_absent(snapshot, list(ids), self.uri)
-            fragments = [f.metadata for f in snapshot.dataset.get_fragments()]
-            first = max([-1, *(f.id for f in fragments)]) + 1
-            for number, fragment in enumerate(new):
-                fragment.id = first + number
-            # A Merge names all fragments, so that it fails where any other change came before.
-            return self._lance.LanceOperation.Merge(
-                [*fragments, *new], snapshot.dataset.lance_schema
-            )
+            return self._with(snapshot, new)
 
         if ids:
             self._commit(operation)
         return len(ids)
+
+    def write_apart(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> list[str]:
+        """Write items that no version names yet, for :meth:`adopt` of any process."""
+        written = self._write(items, vectors)
+        return [orjson.dumps(fragment.to_json()).decode() for fragment in written]
+
+    def adopt(self, ids: Sequence[str], written: Sequence[str]) -> None:
+        """Add what was written apart; items of these ids that are there already are replaced."""
+        read = self._lance.FragmentMetadata.from_json
+        new = [read(fragment) for fragment in written]
+
+        def operation(snapshot: Snapshot) -> Any:
+            if (snapshot.find(ids) >= 0).any():
+                return self._without(snapshot, ids, True, new)[0]
+            return self._with(snapshot, new)
+
+        if new:
+            self._commit(operation)
+
+    def _with(self, snapshot: Snapshot, new: list[Any]) -> Any:
+        """The operation that adds fragments."""
+        fragments = [f.metadata for f in snapshot.dataset.get_fragments()]
+        first = max([-1, *(f.id for f in fragments)]) + 1
+        for number, fragment in enumerate(new):
+            fragment.id = first + number
+        # A Merge names all fragments, so that it fails where any other change came before.
+        schema = snapshot.dataset.lance_schema
+        return self._lance.LanceOperation.Merge([*fragments, *new], schema)
 
     def replace(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> int:
         """Put new items in the place of those with their ids, all or none. Raises: ValueError."""
@@ -404,14 +425,25 @@ class Store:
             for fragment in self._fragments(dict(known), (block[1:] for block in blocks))
         ]
 
+    def _with_columns(self, columns: dict[str, str]) -> Any:
+        """The newest data set, which has these columns of fields. No reader sees a difference."""
+        arrow = optional_module("pyarrow")
+        types = {"string": arrow.string(), "double": arrow.float64(), "bool": arrow.bool_()}
+        for attempt in range(_ATTEMPTS):
+            dataset = self._lance.dataset(self.uri)
+            missing = [n for n in columns if n not in dataset.schema.names]
+            if not missing:
+                break
+            try:
+                dataset.add_columns([arrow.field(n, types[columns[n]]) for n in missing])
+            except (OSError, RuntimeError, ValueError, self._conflict):  # another adds them too
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+        return dataset
+
     def _fragments(self, columns: dict[str, str], blocks: Iterable[Any]) -> list[Any]:
         arrow = optional_module("pyarrow")
-        dataset = self._lance.dataset(self.uri)
-        types = {"string": arrow.string(), "double": arrow.float64(), "bool": arrow.bool_()}
-        missing = [n for n in columns if n not in dataset.schema.names]
-        if missing:  # columns without a value: no reader sees a difference
-            dataset.add_columns([arrow.field(n, types[columns[n]]) for n in missing])
-            dataset = self._lance.dataset(self.uri)
+        dataset = self._with_columns(columns)
         schema = dataset.schema
         failed: list[BaseException] = []
 
