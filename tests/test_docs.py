@@ -23,7 +23,7 @@ SOURCES = [
 
 
 #: Pages that are being written.
-PLANNED = {"docs/deepfashion2.md", "docs/model.md", "docs/your_data.md"}
+PLANNED = {"docs/deepfashion2.md", "docs/your_data.md"}
 
 
 def name(file):

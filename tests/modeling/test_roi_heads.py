@@ -27,7 +27,7 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 def build(name, **options):
     """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON, ROI_STREAMS; of
     the match head FEATURES, IN_FEATURES."""
-    ours = name == "MatchRCNNROIHeads"
+    ours = name != "StandardROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
     cfg.MODEL.KEYPOINT_ON = options.get("KEYPOINT_ON", True)
@@ -46,12 +46,15 @@ def build(name, **options):
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 1, 8
     keypoints.NAME = "CategoryAwareLandmarkHead" if ours else "KRCNNConvDeconvUpsampleHead"
     keypoints.NUM_KEYPOINTS, keypoints.CONV_DIMS = 294, [8, 8]
+    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = "Cascade" in name
     cfg.TEST.DETECTIONS_PER_IMAGE = 7
     shapes = {level: ShapeSpec(channels=8, stride=stride) for level, stride in STRIDES.items()}
     torch.manual_seed(0)
     model = ROI_HEADS_REGISTRY.get(name)(cfg, shapes)
     with torch.no_grad():  # the default 0.01 leaves every class equally likely
-        model.box_predictor.cls_score.weight.normal_(std=0.3)
+        stages = model.box_predictor if "Cascade" in name else [model.box_predictor]
+        for stage in stages:
+            stage.cls_score.weight.normal_(std=0.3)
     return model
 
 
@@ -383,3 +386,31 @@ def test_matching_where_no_landmark_is_visible(features, targets):
     assert losses["loss_match"] == 0
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.match_head.parameters())
+
+
+def test_every_stream_runs_on_a_cascade_s_boxes(features, targets):
+    model = build("MatchRCNNCascadeROIHeads", MATCH_ON=True, FEATURES="pose+class")
+    assert {name.split(".")[0] for name in model.state_dict()} == {
+        "box_head",
+        "box_predictor",
+        "mask_head",
+        "keypoint_head",
+        "match_head",
+    }
+    assert "box_predictor.2.cls_score.weight" in model.state_dict()
+    images = targets([[0, 3], [0]])
+    make_pair(images)
+    _, losses = train(model, features, images)
+    stages = [f"loss_{kind}_stage{k}" for k in range(3) for kind in ("cls", "box_reg")]
+    assert list(losses) == [*stages, "loss_mask", "loss_keypoint", "loss_match"]
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    # Matching takes the last stage's vectors.
+    model.zero_grad()
+    train(model, features, images)[1]["loss_match"].backward()
+    assert model.box_head[0].fc1.weight.grad is None
+    assert model.box_head[2].fc1.weight.grad.any()
+    (image, _) = detect(model, features)
+    assert image.embedding.shape == (7, 256)
+    assert image.pred_keypoints.shape == (7, MAX_LANDMARKS, 3)
+    assert image.pred_masks.shape[:2] == (7, 1)
