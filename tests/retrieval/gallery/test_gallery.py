@@ -1,3 +1,5 @@
+import dataclasses
+import sys
 import tracemalloc
 
 import numpy as np
@@ -10,6 +12,7 @@ from match_rcnn.retrieval.gallery.items import (
     GalleryError,
     GalleryItem,
     Hit,
+    MissingPackageError,
     parse_category,
     parse_filter,
 )
@@ -344,8 +347,6 @@ def test_results_by_photo_and_by_product(gallery):
 
 
 def test_an_item_of_another_taxonomy_is_refused(gallery):
-    import dataclasses
-
     cape = dataclasses.replace(SKIRT, name="cape")
     with pytest.raises(ValueError, match="item 'x': 'cape' is no category of the gallery's"):
         gallery.add([GalleryItem("x", cape)], [[0, 0]])
@@ -357,3 +358,13 @@ def test_photos_are_noted_with_their_items(gallery):
     assert gallery.images == {"x", "empty"}
     assert sorted(item.id for item in gallery) == ["old", "x#0", "x#1"]
     assert gallery.vectors(["x#0", "old", "x#0"]).tolist() == [[3, 3], [1, 1], [3, 3]]
+
+
+def test_without_lance(tmp_path, monkeypatch):
+    """Importing works; what needs it names the extra."""
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(MissingPackageError, match=r"pip install match_rcnn\[gallery\]"):
+        Gallery.create(tmp_path / "index", EUCLIDEAN)
+    with pytest.raises(MissingPackageError, match=r"pip install match_rcnn\[gallery\]"):
+        Gallery.open(tmp_path / "index")
+    assert not list(tmp_path.iterdir())
