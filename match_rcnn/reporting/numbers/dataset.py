@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from match_rcnn.data.coco import read_coco
 from match_rcnn.data.coco_labels import Landmarks
+from match_rcnn.data.sources.coco import read_taxonomy
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
@@ -162,10 +163,8 @@ def file_taxonomy(file: Path) -> Taxonomy:
     Raises:
         FileNotFoundError, ValueError: the message names the file.
     """
-    records = [r for key, some in stream_arrays(file) if key == "categories" for r in some]
-    known = {(c.id, name) for c in DEEPFASHION2.categories for name in c.names}
-    found = {(r.get("id"), r.get("name")) for r in records if isinstance(r, dict)}
-    return DEEPFASHION2 if found <= known else Taxonomy.from_coco(records, file)
+    has_any = any(key == "categories" and some for key, some in stream_arrays(file))
+    return read_taxonomy(file) if has_any else DEEPFASHION2
 
 
 def problem_counts(statistics: Statistics) -> Counter[tuple[str, str]]:

@@ -90,14 +90,14 @@ class Run:
 
 
 def backbone_name(model: Mapping[str, Any]) -> str:
-    """Of a config's ``MODEL``, in words: ``ResNet-50-FPN``; what is no ResNet by what its keys
-    say, since ``RESNETS`` stays in every config."""
-    backbone = model["BACKBONE"]
-    name = str(backbone["NAME"])
-    if re.fullmatch(r"build_resnet(_fpn)?_backbone", name):
-        return f"ResNet-{model['RESNETS']['DEPTH']}" + "-FPN" * ("fpn" in name)
-    kinds = [value for key, value in backbone.items() if key != "NAME" and isinstance(value, str)]
-    return ", ".join([kind for kind in kinds if kind] + [name])
+    """Of a config's ``MODEL``, in words: ``ResNet-50-FPN``, ``convnext_tiny-FPN``; the builder's
+    name where that is all that is known. ``RESNETS`` stays in every config and says nothing."""
+    name = str(model["BACKBONE"]["NAME"])
+    parts = re.fullmatch(r"build_(\w+?)(_fpn)?_backbone", name)
+    kind = parts[1].upper() if parts else ""
+    known = {"RESNET": f"ResNet-{model.get('RESNETS', {}).get('DEPTH')}"}
+    network = known.get(kind) or model.get(kind, {}).get("NAME")
+    return f"{network}{'-FPN' * bool(parts and parts[2])}" if network else name
 
 
 @dataclass(frozen=True)

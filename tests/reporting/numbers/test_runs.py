@@ -164,11 +164,10 @@ def test_a_run_without_anything_still_has_a_page(tmp_path):
         ({"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 2}, "ResNet-50-FPN"),
         # What is another network says so itself: RESNETS stays in its config.
         ({"NAME": "build_convnext_fpn_backbone"}, "build_convnext_fpn_backbone"),
-        (
-            {"NAME": "build_torchvision_fpn_backbone", "ARCHITECTURE": "convnext_tiny", "X": ""},
-            "convnext_tiny, build_torchvision_fpn_backbone",
-        ),
+        ({"NAME": "build_torchvision_fpn_backbone"}, "convnext_tiny-FPN"),
+        ({"NAME": "MyOwn"}, "MyOwn"),
     ],
 )
 def test_the_backbone_is_the_config_s(backbone, words):
-    assert backbone_name({"BACKBONE": backbone, "RESNETS": {"DEPTH": 50}}) == words
+    model = {"RESNETS": {"DEPTH": 50}, "TORCHVISION": {"NAME": "convnext_tiny"}}
+    assert backbone_name({"BACKBONE": backbone, **model}) == words
