@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from match_rcnn.data.images import IMAGE_SUFFIXES
+from match_rcnn.data.image_size import IMAGE_SUFFIXES
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.structures import Garment
 from match_rcnn.utils.json_stream import stream_arrays

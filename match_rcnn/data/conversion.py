@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from match_rcnn.data.coco import CocoWriter, annotation_record, encode_annotation, image_record
 from match_rcnn.data.folders import list_folder
-from match_rcnn.data.images import (
+from match_rcnn.data.image_size import (
     IMAGE_SUFFIXES,
     TruncatedImageError,
     UnreadableImageError,

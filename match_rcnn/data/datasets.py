@@ -29,8 +29,8 @@ import yaml
 
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.data.folders import list_folder
+from match_rcnn.data.image_size import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
 from match_rcnn.data.image_sources import read_image_sources
-from match_rcnn.data.images import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
 from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.sources import DataSet, source_named
 from match_rcnn.data.sources.coco import CocoSource

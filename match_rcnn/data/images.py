@@ -1,4 +1,4 @@
-"""Image files: their pixels and their sizes.
+"""Image files: their pixels (their sizes alone: :mod:`match_rcnn.data.image_size`).
 
 A file has two ways up. **Stored**: its pixels as they lie in the file; DeepFashion2's annotations
 refer to them, so do the sizes of its official converter, and so all annotated boxes and metrics.
@@ -9,22 +9,36 @@ Shapes: ``H x W`` pixels.
 """
 
 import io
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image as PILImage
 
 from match_rcnn.d2 import PathManager, detection_utils
+from match_rcnn.data.image_size import (
+    EOI,
+    IMAGE_SUFFIXES,
+    TruncatedImageError,
+    UnreadableImageError,
+    read_image_size,
+)
 from match_rcnn.data.problems import MissingDataError
 from match_rcnn.utils.arrays import Image
 from match_rcnn.utils.files import atomic_write
 
-#: The usual one first.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+__all__ = [
+    "DECODERS",
+    "IMAGE_SUFFIXES",
+    "TruncatedImageError",
+    "UnreadableImageError",
+    "read_image",
+    "read_image_size",
+    "write_image",
+]
+
 #: ``INPUT.DECODER``: both give the same pixels (both use libjpeg-turbo, with its default settings);
 #: ``opencv`` is faster and serves ordinary JPEG files, PIL all others. Of files that are damaged
 #: inside, OpenCV takes a few that PIL refuses.
@@ -42,21 +56,6 @@ _UPRIGHT: dict[Any, Callable[[Image], Image]] = {
     7: lambda image: image.swapaxes(0, 1)[::-1, ::-1],
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
-
-_HEAD = 4096
-_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
-_PNG_END = b"IEND\xaeB`\x82"
-_SEGMENT = struct.Struct(">BBHBHH")  # 0xff, marker, length, then of a frame: precision, h, w
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_FILL, _SCAN = 0xFF, 0xDA
-
-
-class UnreadableImageError(ValueError):
-    """The file is there, and is no image that can be read."""
-
-
-class TruncatedImageError(UnreadableImageError):
-    """The file begins as an image, and its pixels cannot be decoded to the end."""
 
 
 def read_image(
@@ -106,7 +105,7 @@ def _orientation(image: PILImage.Image) -> Any:
 def _is_ordinary(image: PILImage.Image, data: bytes) -> bool:
     """Whether OpenCV would read what PIL does: not a file that was cut off, which OpenCV fills up
     in silence, nor one of four colours."""
-    return image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(_EOI)
+    return image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(EOI)
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -121,66 +120,3 @@ def write_image(path: Path, image: Image) -> None:
     encoded = cv2.imencode(path.suffix, image)[1].tobytes()
     with atomic_write(path) as file:
         file.write(encoded)
-
-
-def read_image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of the stored pixels, from the file's header.
-
-    A truncated image still has its header. So the end of the file is looked at too: a JPEG that
-    ends with the EOI marker, or a PNG that ends with IEND, is taken as complete (damage in its
-    middle stays unseen), and only a file that ends otherwise is decoded, which tells truncation
-    from harmless bytes after the end.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        TruncatedImageError: the image ends early.
-        UnreadableImageError: the file is no image.
-    """
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(_HEAD)
-        length = file.seek(0, 2)
-        file.seek(max(0, length - len(_PNG_END)))
-        tail = file.read(len(_PNG_END))
-        if head.startswith(_SOI) and tail.endswith(_EOI):
-            size = _jpeg_size(file, head)
-            if size is not None:
-                return size
-    return _size_by_pillow(path, complete=tail.endswith((_EOI, _PNG_END)))
-
-
-def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
-    """Walk the segments to the frame header; None where the file is unusual."""
-    position = len(_SOI)
-    while True:
-        segment = head[position : position + _SEGMENT.size]
-        if len(segment) < _SEGMENT.size:
-            file.seek(position)
-            segment = file.read(_SEGMENT.size)
-            if len(segment) < _SEGMENT.size:
-                return None
-        start, marker, length, _, height, width = _SEGMENT.unpack(segment)
-        if start != _FILL or marker == _SCAN or length < 2:
-            return None
-        if marker in _FRAMES:
-            return (width, height) if width and height else None
-        position += 1 if marker == _FILL else 2 + length
-
-
-def _size_by_pillow(path: str | Path, complete: bool) -> tuple[int, int]:
-    try:
-        image = PILImage.open(path)
-    except Exception as error:
-        raise UnreadableImageError(f"expected an image, got {_first_line(error)}") from error
-    with image:
-        try:
-            if not complete:
-                image.load()
-        except Exception as error:
-            raise TruncatedImageError(
-                f"expected a whole image, got {_first_line(error)}"
-            ) from error
-        return image.size
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

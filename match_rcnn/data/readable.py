@@ -12,7 +12,7 @@ from typing import Any
 import torch.utils.data as torchdata
 
 from match_rcnn.d2 import detection_utils
-from match_rcnn.data.images import UnreadableImageError
+from match_rcnn.data.image_size import UnreadableImageError
 from match_rcnn.data.pairs import PairedStream
 from match_rcnn.data.streams import ShuffledStream
 

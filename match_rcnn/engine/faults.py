@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from match_rcnn.d2 import comm
-from match_rcnn.data.images import UnreadableImageError
+from match_rcnn.data.image_size import UnreadableImageError
 from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.readable import TooManyUnreadableError
 from match_rcnn.utils.signals import PREEMPTION_SIGNALS

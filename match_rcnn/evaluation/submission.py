@@ -16,8 +16,8 @@ from tabulate import tabulate
 
 from match_rcnn.data.coco import read_coco
 from match_rcnn.data.folders import list_folder
+from match_rcnn.data.image_size import IMAGE_SUFFIXES, read_image_size
 from match_rcnn.data.image_sources import read_image_sources
-from match_rcnn.data.images import IMAGE_SUFFIXES, read_image_size
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.evaluation.coco.rle import to_rle
 from match_rcnn.evaluation.retrieval.protocol import LIST_LENGTH

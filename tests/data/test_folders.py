@@ -1,7 +1,7 @@
 import pytest
 
 from match_rcnn.data.folders import list_folder
-from match_rcnn.data.images import IMAGE_SUFFIXES
+from match_rcnn.data.image_size import IMAGE_SUFFIXES
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from match_rcnn.data.images import UnreadableImageError
+from match_rcnn.data.image_size import UnreadableImageError
 from match_rcnn.data.pairs import PairedStream, PairIndex
 from match_rcnn.data.readable import ReadableSamples, TooManyUnreadableError
 from match_rcnn.data.streams import ShuffledStream

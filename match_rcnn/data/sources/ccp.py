@@ -25,7 +25,7 @@ import pycocotools.mask as mask_util
 from tqdm import tqdm
 
 from match_rcnn.data.coco import category_records
-from match_rcnn.data.images import UnreadableImageError, read_image_size
+from match_rcnn.data.image_size import UnreadableImageError, read_image_size
 from match_rcnn.data.problems import (
     IMAGE_LEFT_OUT,
     ITEM_LEFT_OUT,
