@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from match_rcnn.data.coco import CocoFile, read_coco
 from match_rcnn.data.image_size import IMAGE_SUFFIXES
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.structures import Garment
-from match_rcnn.utils.json_stream import stream_arrays
 
-#: What is kept of a COCO file as fields of the items, where the file has it.
-_IMAGE_FIELDS = ("source", "pair_id")
+#: What is kept of a COCO file's annotations as fields of the items, where the file has it.
 _ANNOTATION_FIELDS = ("style", "pair_id")
 
 
@@ -63,7 +62,7 @@ def read_catalogue(
         return _folder(where)
     if not where.is_file():
         raise FileNotFoundError(f"no catalogue at {where}: expected a folder or a COCO file")
-    return _CocoReader(where, taxonomy).images(image_root or default_image_root(where))
+    return _listed(where, image_root or default_image_root(where), taxonomy)
 
 
 def default_image_root(where: Path) -> Path:
@@ -82,62 +81,54 @@ def _folder(where: Path) -> list[CatalogueImage]:
     return sorted(images, key=lambda image: image.key)
 
 
-class _CocoReader:
-    """Keeps of a COCO file what a gallery needs; landmarks and outlines are passed over."""
+def _listed(file: Path, root: Path, taxonomy: Taxonomy) -> list[CatalogueImage]:
+    """The images of a COCO file."""
+    coco = read_coco(file, labels=(), fields=_ANNOTATION_FIELDS)
+    images = coco.images
+    if not len(images.ids):
+        raise ValueError(f"{file} lists no images")
+    _check_categories(coco, taxonomy)
+    garments = _garments(coco, taxonomy)
+    found: dict[str, CatalogueImage] = {}
+    for row, name in enumerate(images.file_names):
+        if not name:
+            raise ValueError(f"{file}, image {images.ids[row]}: expected a file_name")
+        key = Path(name).as_posix()
+        if key in found:
+            raise ValueError(f"{file} lists the image {key} twice")
+        height, width = images.sizes[row].tolist()
+        stated = {"source": images.sources[row], "pair_id": int(images.pair_ids[row])}
+        fields = {k: v for k, v in stated.items() if v not in ("", -1)}
+        size = (width, height) if width and height else None
+        found[key] = CatalogueImage(key, root / key, size, tuple(garments[row]), fields)
+    return [found[key] for key in sorted(found)]
 
-    def __init__(self, file: Path, taxonomy: Taxonomy) -> None:
-        self.file = file
-        self._taxonomy = taxonomy
-        self._records: dict[Any, dict[str, Any]] = {}
-        self._garments: dict[Any, list[Annotated]] = defaultdict(list)
-        categories: list[dict[str, Any]] = []
-        take = {
-            "images": self._image,
-            "annotations": self._annotation,
-            "categories": categories.append,
-        }
-        for key, elements in stream_arrays(file):
-            for element in elements if key in take else ():
-                take[str(key)](element)
-        self._check(categories)
 
-    def _image(self, record: dict[str, Any]) -> None:
-        self._records[record["id"]] = record
-
-    def _annotation(self, record: dict[str, Any]) -> None:
-        x, y, w, h = (float(v) for v in record["bbox"])
-        try:
-            kind = self._taxonomy.category(record["category_id"])
-        except ValueError as error:
-            raise ValueError(f"{self.file}, annotation {record.get('id')}: {error}") from error
-        box = np.array([x, y, x + w, y + h], np.float32)
-        fields = {k: record[k] for k in _ANNOTATION_FIELDS if record.get(k) is not None}
-        annotated = Annotated(str(record["id"]), Garment(kind, box), fields)
-        self._garments[record["image_id"]].append(annotated)
-
-    def _check(self, categories: list[dict[str, Any]]) -> None:
-        if not self._records:
-            raise ValueError(f"{self.file} is no COCO file, or lists no images")
-        for record in categories:
-            expected = self._taxonomy.category(record["id"])
-            if record["name"] not in expected.names:
-                raise ValueError(
-                    f"{self.file} calls category {record['id']} {record['name']!r}; the model "
-                    f"knows {self._taxonomy.name}'s categories, where it is {expected.name!r}"
-                )
-
-    def images(self, root: Path) -> list[CatalogueImage]:
-        found: dict[str, CatalogueImage] = {}
-        for number, record in self._records.items():
-            key = Path(record["file_name"]).as_posix()
-            if key in found:
-                raise ValueError(f"{self.file} lists the image {key} twice")
-            size = (
-                (record["width"], record["height"])
-                if {"width", "height"} <= record.keys()
-                else None
+def _check_categories(coco: CocoFile, taxonomy: Taxonomy) -> None:
+    for record in coco.categories:
+        expected = taxonomy.category(record["id"])
+        if record["name"] not in expected.names:
+            raise ValueError(
+                f"{coco.path} calls category {record['id']} {record['name']!r}; the model "
+                f"knows {taxonomy.name}'s categories, where it is {expected.name!r}"
             )
-            fields = {k: record[k] for k in _IMAGE_FIELDS if record.get(k) is not None}
-            garments = tuple(self._garments.pop(number, ()))
-            found[key] = CatalogueImage(key, root / key, size, garments, fields)
-        return [found[key] for key in sorted(found)]
+
+
+def _garments(coco: CocoFile, taxonomy: Taxonomy) -> dict[int, list[Annotated]]:
+    """By the row of their image; crowds are no garments."""
+    garments: dict[int, list[Annotated]] = defaultdict(list)
+    items = coco.items
+    if items is None:
+        return garments
+    for i in np.flatnonzero(~items.crowd).tolist():
+        number = int(items.ids[i])
+        try:
+            kind = taxonomy.category(int(items.category_ids[i]))
+        except ValueError as error:
+            raise ValueError(f"{coco.path}, annotation {number}: {error}") from error
+        x, y, w, h = items.boxes[i].tolist()
+        box = np.array([x, y, x + w, y + h], np.float32)
+        values = {key: int(items.fields[key][i]) for key in _ANNOTATION_FIELDS}
+        fields = {key: value for key, value in values.items() if value != -1}
+        garments[int(items.image[i])].append(Annotated(str(number), Garment(kind, box), fields))
+    return garments

@@ -66,6 +66,13 @@ def test_a_coco_file(tmp_path, write):
     assert (second.key, second.size, second.garments, second.fields) == ("sub/a.jpg", None, (), {})
 
 
+def test_crowds_are_no_garments(write):
+    whole = coco()
+    whole["annotations"][0]["iscrowd"] = 1
+    first, _ = read_catalogue(write(whole))
+    assert [garment.name for garment in first.garments] == ["5"]
+
+
 def test_where_a_coco_files_images_are(tmp_path, write):
     file = write(coco(), "root/annotations/train.json")
     beside = tmp_path / "root" / "annotations" / "b.jpg"
@@ -78,16 +85,20 @@ def test_where_a_coco_files_images_are(tmp_path, write):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": []}, "lists no images"),
+        ({"images": [], "annotations": []}, "lists no images"),
         ({"categories": [{"id": 1, "name": "person"}]}, "calls category 1 'person'.*'short sleeve"),
         (
             {"annotations": [{"id": 4, "image_id": 7, "category_id": 77, "bbox": [0, 0, 1, 1]}]},
             "annotation 4: expected a category_id from 1 to 13",
         ),
         (
-            {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}]},
+            {
+                "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 7, "file_name": "a.jpg"}],
+            },
             r"the image a\.jpg twice",
         ),
+        ({"images": [{"id": 1}], "annotations": []}, r"catalogue\.json, image 1: .*a file_name"),
+        ({"annotations": [{"id": 4, "image_id": 7, "category_id": 1}]}, r"catalogue\.json.*bbox"),
     ],
 )
 def test_a_coco_file_that_cannot_be_used(write, changes, message):
