@@ -77,10 +77,6 @@ class PairIndex:
                     self._sources[i] = source
         self.anchors = sorted(self._shown)
 
-    def products_in(self, image: int) -> list[Product]:
-        """The matched products that an image shows."""
-        return self._shown.get(image, [])
-
     def draw_pair(self, anchor: int, generator: np.random.Generator) -> tuple[int, int]:
         """(user image, shop image) of which one is ``anchor``: a product that it shows is drawn,
         then a photo of that product from the other domain, each with equal chances."""

@@ -46,8 +46,9 @@ def test_products_are_those_with_photos_of_both_domains():
     assert index.products[Product(1, 1)].user == [0]
     assert index.products[Product(1, 1)].shop == [1, 2]
     assert index.anchors == [0, 1, 2, 7, 8, 9]
-    assert index.products_in(7) == [Product(4, 1), Product(4, 2)]
-    assert index.products_in(3) == []
+    for style, shop in ((1, 8), (2, 9)):  # of one user photo
+        photos = index.products[Product(4, style)]
+        assert (photos.user, photos.shop) == ([7], [shop])
 
 
 @pytest.mark.parametrize(
