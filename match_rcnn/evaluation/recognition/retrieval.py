@@ -69,7 +69,7 @@ def consumer_to_shop_task(pairs: Pairs) -> Task:
     test = pairs.split == "test"
     shops = test | (pairs.split == "val")
     if not test.any():
-        raise ValueError("no pair of the split 'test' in the partition")
+        raise ValueError("list_eval_partition.txt has no pair of the split 'test'")
     return _task(
         list(zip(pairs.consumer[test], pairs.items[test], strict=True)),
         list(zip(pairs.shop[shops], pairs.items[shops], strict=True)),

@@ -94,7 +94,9 @@ def test_blocks_change_nothing(monkeypatch):
 
 
 def test_no_test_pairs():
-    with pytest.raises(ValueError, match="no pair of the split 'test'"):
+    with pytest.raises(
+        ValueError, match=r"list_eval_partition\.txt has no pair of the split 'test'"
+    ):
         consumer_to_shop_task(Pairs(*(np.array([x]) for x in ("c", "s", "a", "train"))))
     with pytest.raises(ValueError, match="no image of the split 'query'; the partition has train"):
         in_shop_task(partition(("i", "a", "train")))
