@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from match_rcnn.d2 import Boxes, BoxMode, Instances
-from match_rcnn.data.taxonomy import DEEPFASHION2, MAX_LANDMARKS, Category, Taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.structures import garments_from_dataset_dict, garments_from_instances
 
 
@@ -12,7 +12,9 @@ def test_instances_become_garments_most_confident_first():
     instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 5, 5], [1.0, 2, 11, 12]]))
     instances.scores = torch.tensor([0.2, 0.9])
     instances.pred_classes = torch.tensor([0, 8])  # short sleeve top, skirt
-    instances.pred_keypoints = torch.arange(2.0 * MAX_LANDMARKS * 3).reshape(2, MAX_LANDMARKS, 3)
+    instances.pred_keypoints = torch.arange(2.0 * DEEPFASHION2.max_landmarks * 3).reshape(
+        2, DEEPFASHION2.max_landmarks, 3
+    )
     instances.pred_masks = torch.zeros(2, 20, 30, dtype=torch.bool)
     instances.pred_masks[1, 3:5, 4:8] = True
 

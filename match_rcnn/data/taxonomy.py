@@ -354,11 +354,3 @@ def _in_short(taxonomy: Taxonomy) -> str:
 
 _FILE = Path(__file__).with_name("taxonomy.json")
 DEEPFASHION2 = Taxonomy.from_dict(read_json(_FILE), _FILE)
-
-# DeepFashion2's values under their old names, for modules that do not yet take a taxonomy.
-CATEGORIES = DEEPFASHION2.categories
-NUM_CATEGORIES = DEEPFASHION2.num_categories
-NUM_LANDMARKS = DEEPFASHION2.num_landmarks
-MAX_LANDMARKS = DEEPFASHION2.max_landmarks
-SIGMAS = DEEPFASHION2.sigmas
-category = DEEPFASHION2.category

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from match_rcnn.d2 import read_plain
-from match_rcnn.data.taxonomy import NUM_CATEGORIES, NUM_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.files import atomic_write
 
 Weights = dict[str, npt.NDArray[Any]]
@@ -50,10 +50,10 @@ _TORCHVISION_RULES = (
 )
 #: Layers that depend on classes or landmarks: (dimension, its size for DeepFashion2).
 _PREDICTORS = {
-    "roi_heads.box_predictor.cls_score": (0, NUM_CATEGORIES + 1),
-    "roi_heads.box_predictor.bbox_pred": (0, 4 * NUM_CATEGORIES),
-    "roi_heads.mask_head.predictor": (0, NUM_CATEGORIES),
-    "roi_heads.keypoint_head.score_lowres": (1, NUM_LANDMARKS),
+    "roi_heads.box_predictor.cls_score": (0, DEEPFASHION2.num_categories + 1),
+    "roi_heads.box_predictor.bbox_pred": (0, 4 * DEEPFASHION2.num_categories),
+    "roi_heads.mask_head.predictor": (0, DEEPFASHION2.num_categories),
+    "roi_heads.keypoint_head.score_lowres": (1, DEEPFASHION2.num_landmarks),
 }
 
 

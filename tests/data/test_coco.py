@@ -11,7 +11,7 @@ from match_rcnn.data.coco import (
     image_record,
 )
 from match_rcnn.data.sources.deepfashion2 import parse_annotation
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ class TestAnnotation:
         dense.pop("keypoints")
         assert compact == dense
 
-    @pytest.mark.parametrize("category", CATEGORIES, ids=lambda c: c.name)
+    @pytest.mark.parametrize("category", DEEPFASHION2.categories, ids=lambda c: c.name)
     def test_slice_of_every_category(self, real_annotation, category):
         own = list(range(1, 3 * category.num_landmarks + 1))
         own[2::3] = [2] * category.num_landmarks

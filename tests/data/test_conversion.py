@@ -5,7 +5,7 @@ import pytest
 
 from match_rcnn.data.conversion import ConversionError, convert
 from match_rcnn.data.problems import Reason
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks.convert import equal_output, plain_loop
 
 
@@ -13,7 +13,7 @@ def varied(number, real_item):
     """An annotation whose items and values depend on its number."""
     annotation = {"source": "shop" if number % 2 else "user", "pair_id": number // 3}
     for index in range(number % 4):
-        item, category = copy.deepcopy(real_item), CATEGORIES[(number + index) % 13]
+        item, category = copy.deepcopy(real_item), DEEPFASHION2.categories[(number + index) % 13]
         item.update(category_id=category.id, category_name=category.name, style=number % 3)
         item["landmarks"] = [number, index, (number + index) % 3] * category.num_landmarks
         item["bounding_box"] = [number, index, number + 20.5, index + 30.25]
@@ -102,7 +102,7 @@ class TestOutput:
         assert compact["info"] == {"landmarks": "compact"}
         assert compact["images"] == dense["images"]
         for short, long in zip(compact["annotations"], dense["annotations"], strict=True):
-            own = CATEGORIES[short["category_id"] - 1].slice
+            own = DEEPFASHION2.categories[short["category_id"] - 1].slice
             assert short["keypoints"] == long["keypoints"][3 * own.start : 3 * own.stop]
             assert {**long, "keypoints": None} == {**short, "keypoints": None}
 

@@ -13,7 +13,7 @@ from match_rcnn.data.datasets import (
     register_deepfashion2,
     register_deepfashion2_instances,
 )
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 
 NAMES = ["deepfashion2_train", "deepfashion2_validation", "deepfashion2_test"]
 
@@ -275,7 +275,7 @@ class TestRegistration:
         partner |= {right: left for left, right in metadata.keypoint_flip_map}
         names = list(metadata.keypoint_names)
         indices = np.array([names.index(partner.get(name, name)) for name in names])
-        for category in CATEGORIES:
+        for category in DEEPFASHION2.categories:
             own = indices[category.slice]
             assert (own == category.offset + category.flip_permutation).all()
 

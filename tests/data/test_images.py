@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from match_rcnn.data import images
+from match_rcnn.data import image_size
 from match_rcnn.data.images import (
     DECODERS,
     TruncatedImageError,
@@ -133,7 +133,7 @@ class TestJpegHeader:
         path = written(encode_image((37, 91), **options))
         with Image.open(path) as image:
             assert image.size == (37, 91)
-        monkeypatch.setattr(images, "_size_by_pillow", None)  # calling it would fail
+        monkeypatch.setattr(image_size, "_size_by_pillow", None)  # calling it would fail
         assert read_image_size(path) == (37, 91)
 
     @pytest.mark.parametrize("at", [4096 - 12 - k for k in range(-2, 14)])

@@ -17,7 +17,9 @@ from match_rcnn.data.ignore_regions import ignore_regions_of
 from match_rcnn.data.images import read_image
 from match_rcnn.data.mapper import GarmentMapper, seeded
 from match_rcnn.data.sources.deepfashion2 import parse_item
-from match_rcnn.data.taxonomy import CATEGORIES, Taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+
+CATEGORIES = DEEPFASHION2.categories
 
 WIDTH, HEIGHT = 40, 60
 

@@ -9,29 +9,28 @@ import yaml
 from match_rcnn.d2 import MetadataCatalog
 from match_rcnn.data import taxonomy
 from match_rcnn.data.synthetic.templates import TEMPLATES
-from match_rcnn.data.taxonomy import (
-    CATEGORIES,
-    DEEPFASHION2,
-    MAX_LANDMARKS,
-    NUM_LANDMARKS,
-    SIGMAS,
-    Taxonomy,
-    category,
-    taxonomy_of,
-)
+from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy, taxonomy_of
 
 
 def test_counts_and_offsets_are_the_published_ones():
     counts = [25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19]
     offsets = [0, 25, 58, 89, 128, 143, 158, 168, 182, 190, 219, 256, 275]
-    assert [c.id for c in CATEGORIES] == list(range(1, 14))
-    assert [c.num_landmarks for c in CATEGORIES] == counts
-    assert [c.offset for c in CATEGORIES] == offsets
-    assert (NUM_LANDMARKS, MAX_LANDMARKS, taxonomy.NUM_CATEGORIES) == (294, 39, 13)
-    assert CATEGORIES[7].slice == slice(168, 182)
+    assert [c.id for c in DEEPFASHION2.categories] == list(range(1, 14))
+    assert [c.num_landmarks for c in DEEPFASHION2.categories] == counts
+    assert [c.offset for c in DEEPFASHION2.categories] == offsets
+    assert (
+        DEEPFASHION2.num_landmarks,
+        DEEPFASHION2.max_landmarks,
+        taxonomy.DEEPFASHION2.num_categories,
+    ) == (
+        294,
+        39,
+        13,
+    )
+    assert DEEPFASHION2.categories[7].slice == slice(168, 182)
 
 
-@pytest.mark.parametrize("cat", CATEGORIES, ids=lambda c: c.name)
+@pytest.mark.parametrize("cat", DEEPFASHION2.categories, ids=lambda c: c.name)
 def test_every_category_is_consistent(cat):
     n = cat.num_landmarks
     assert len(cat.sigmas) == n
@@ -42,7 +41,7 @@ def test_every_category_is_consistent(cat):
     assert len({i for pair in cat.flip_pairs for i in pair}) == 2 * len(cat.flip_pairs)
 
 
-@pytest.mark.parametrize("cat", CATEGORIES, ids=lambda c: c.name)
+@pytest.mark.parametrize("cat", DEEPFASHION2.categories, ids=lambda c: c.name)
 def test_flip_exchanges_left_and_right_of_the_template(cat):
     permutation = cat.flip_permutation
     assert np.array_equal(permutation[permutation], np.arange(cat.num_landmarks))
@@ -52,23 +51,23 @@ def test_flip_exchanges_left_and_right_of_the_template(cat):
 
 
 def test_sigmas_hold_the_published_values_at_known_places():
-    assert SIGMAS.shape == (294,)
-    assert SIGMAS[0] == 0.012  # short sleeve top 1
-    assert SIGMAS[58] == 0.0074  # short sleeve outwear 1
-    assert SIGMAS[-1] == 0.0173  # sling dress 19
+    assert DEEPFASHION2.sigmas.shape == (294,)
+    assert DEEPFASHION2.sigmas[0] == 0.012  # short sleeve top 1
+    assert DEEPFASHION2.sigmas[58] == 0.0074  # short sleeve outwear 1
+    assert DEEPFASHION2.sigmas[-1] == 0.0173  # sling dress 19
     # kept as published although they mirror each other: long sleeve dress 15 and 29
-    assert (SIGMAS[219 + 14], SIGMAS[219 + 28]) == (0.0455, 0.0486)
+    assert (DEEPFASHION2.sigmas[219 + 14], DEEPFASHION2.sigmas[219 + 28]) == (0.0455, 0.0486)
 
 
 def test_edges_follow_the_paths():
-    skirt = category(9)
+    skirt = DEEPFASHION2.category(9)
     assert skirt.edges == ((0, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 2), (2, 1), (1, 0))
 
 
 @pytest.mark.parametrize("bad", [0, 14, -1, "1", 1.0, None, True])
 def test_unknown_category_ids_are_refused(bad):
     with pytest.raises(ValueError, match="category_id from 1 to 13"):
-        category(bad)
+        DEEPFASHION2.category(bad)
 
 
 OWN = [

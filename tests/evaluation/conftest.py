@@ -38,7 +38,9 @@ class Case:
 
     @property
     def ground_truth(self) -> dict[str, Any]:
-        categories = [{"id": c, "name": taxonomy.category(c).coco_name} for c in (8, 7, 6, 1)]
+        categories = [
+            {"id": c, "name": taxonomy.DEEPFASHION2.category(c).coco_name} for c in (8, 7, 6, 1)
+        ]
         sizes = {"height": SIZE[0], "width": SIZE[1]}
         images = [{"id": int(i), "file_name": f"{i:06d}.jpg", **sizes} for i in self.image_ids]
         return {
@@ -60,7 +62,7 @@ class Case:
             self._add_result(image_id, int(self.rng.choice(CATEGORY_IDS)), np.array([5, 5, 40, 40]))
 
     def _add_item(self, image_id: int, category_id: int, box: Any) -> None:
-        category = taxonomy.category(category_id)
+        category = taxonomy.DEEPFASHION2.category(category_id)
         points = np.zeros((294, 3))
         if self.rng.random() < 0.8:
             inside = box[:2] + TEMPLATES[category.id].xy * box[2:]
@@ -95,7 +97,7 @@ class Case:
         self.results["keypoints"].append({**head, "keypoints": keypoints, "score": score})
 
     def _keypoints(self, category_id: int, box: Any) -> list[float]:
-        category = taxonomy.category(category_id)
+        category = taxonomy.DEEPFASHION2.category(category_id)
         points = np.zeros((294, 3))
         if self.rng.random() < 0.3:  # a model that fills all channels
             points[:] = self.rng.uniform(-20, 100, size=(294, 3))
@@ -142,7 +144,7 @@ def reference(
         coco.createIndex()
         evaluation = IgnoringEval(coco, coco.loadRes(copy.deepcopy(results)), task)
         evaluation.ignored = ignored
-        evaluation.params.kpt_oks_sigmas = taxonomy.SIGMAS
+        evaluation.params.kpt_oks_sigmas = taxonomy.DEEPFASHION2.sigmas
         if image_ids is not None:
             evaluation.params.imgIds = image_ids
         evaluation.evaluate()
@@ -156,7 +158,7 @@ def compact(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = copy.deepcopy(entries)
     for entry in kept:
         dense = np.reshape(entry["keypoints"], (294, 3))
-        own = dense[taxonomy.category(entry["category_id"]).slice]
+        own = dense[taxonomy.DEEPFASHION2.category(entry["category_id"]).slice]
         entry["keypoints"] = own.reshape(-1).tolist()
     return kept
 

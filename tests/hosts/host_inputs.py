@@ -15,7 +15,7 @@ from PIL import Image
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, DatasetCatalog, Instances, Keypoints, MetadataCatalog, PolygonMasks
 from match_rcnn.data.datasets import register_deepfashion2_instances
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 
 DATASET = "host_tests"
 HEIGHT, WIDTH = 96, 128
@@ -199,7 +199,7 @@ def write_dataset(folder):
         annotations += [
             _annotation(number, item, len(annotations) + k) for k, item in enumerate(items, 1)
         ]
-    names = [{"id": c.id, "name": c.coco_name} for c in CATEGORIES]
+    names = [{"id": c.id, "name": c.coco_name} for c in DEEPFASHION2.categories]
     file = folder / "annotations.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
     if DATASET in DatasetCatalog.list():
@@ -211,7 +211,7 @@ def write_dataset(folder):
 
 def _annotation(image_id, item, number):
     category_id, (x, y, w, h), style = item
-    count = CATEGORIES[category_id - 1].num_landmarks
+    count = DEEPFASHION2.categories[category_id - 1].num_landmarks
     return {
         "id": number,
         "image_id": image_id,
@@ -264,9 +264,9 @@ def model_inputs(with_targets):
 
 def _targets(items, size, number):
     boxes = torch.tensor([(x, y, x + w, y + h) for _, (x, y, w, h), _ in items]).float()
-    points = torch.zeros(len(items), max(c.num_landmarks for c in CATEGORIES), 3)
+    points = torch.zeros(len(items), max(c.num_landmarks for c in DEEPFASHION2.categories), 3)
     for row, (category_id, box, _) in zip(points, items, strict=True):
-        count = CATEGORIES[category_id - 1].num_landmarks
+        count = DEEPFASHION2.categories[category_id - 1].num_landmarks
         row[:count] = torch.from_numpy(landmarks(*box, count)).float()
         row[:count, :2] += 0.5 * (row[:count, 2:] > 0)
     styles = torch.tensor([style for _, _, style in items])

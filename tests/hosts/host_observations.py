@@ -34,7 +34,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.loader import build_train_loader_from_cfg
 from match_rcnn.data.mapper import GarmentMapper
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.engine import MatchRCNNTrainer
 from match_rcnn.evaluation import DeepFashion2Evaluator
 
@@ -260,10 +260,10 @@ class _Detector(torch.nn.Module):
         found.scores = torch.tensor([0.9 - 0.05 * a["id"] for a in items])
         classes = [a["category_id"] if a["id"] % 5 else 4 for a in items]
         found.pred_classes = torch.tensor(classes, dtype=torch.int64)
-        found.pred_keypoints = torch.zeros(len(items), MAX_LANDMARKS, 3)
+        found.pred_keypoints = torch.zeros(len(items), DEEPFASHION2.max_landmarks, 3)
         masks = torch.zeros(len(items), *found.image_size, dtype=torch.bool)
         for row, (item, mask) in enumerate(zip(items, masks, strict=True)):
-            count = CATEGORIES[classes[row]].num_landmarks
+            count = DEEPFASHION2.categories[classes[row]].num_landmarks
             own = torch.from_numpy(item["keypoints"])[:count]
             found.pred_keypoints[row, : len(own)] = own
             found.pred_keypoints[row, :, :2] += worse[row] / 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from match_rcnn.data.synthetic.templates import TEMPLATES
-from match_rcnn.data.taxonomy import CATEGORIES, category
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.inference.drawing import (
     PALETTE,
     blend_mask,
@@ -29,16 +29,16 @@ def make_garment(kind, score=None, value=2.0):
 
 
 def test_every_category_has_a_colour_of_its_own():
-    assert len(set(PALETTE)) == len(CATEGORIES)
-    assert [color_of(kind) for kind in CATEGORIES] == list(PALETTE)
+    assert len(set(PALETTE)) == len(DEEPFASHION2.categories)
+    assert [color_of(kind) for kind in DEEPFASHION2.categories] == list(PALETTE)
 
 
 def test_more_categories_than_colours():
     for number in (0, 14, 1000):
-        assert color_of(replace(category(1), id=number)) in PALETTE
+        assert color_of(replace(DEEPFASHION2.category(1), id=number)) in PALETTE
 
 
-@pytest.mark.parametrize("kind", CATEGORIES, ids=lambda c: c.name)
+@pytest.mark.parametrize("kind", DEEPFASHION2.categories, ids=lambda c: c.name)
 def test_the_picture_has_the_image_s_shape_and_changes_only_around_the_garment(kind):
     image = np.full((150, 120, 3), 200, dtype=np.uint8)
     drawn = draw_garments(image, [make_garment(kind)])
@@ -52,7 +52,7 @@ def test_the_picture_has_the_image_s_shape_and_changes_only_around_the_garment(k
 
 def test_landmarks_below_the_threshold_are_not_drawn():
     image = np.full((150, 120, 3), 200, dtype=np.uint8)
-    kind = category(9)
+    kind = DEEPFASHION2.category(9)
     unsure, sure = (make_garment(kind, score=0.9, value=v) for v in (0.01, 0.9))
     difference = (draw_garments(image, [unsure]) != draw_garments(image, [sure])).any(axis=2)
     assert difference.any()
@@ -64,7 +64,7 @@ def test_landmarks_below_the_threshold_are_not_drawn():
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_a_scaled_picture_is_drawn_at_its_own_size(scale):
     image = np.full((150, 120, 3), 200, dtype=np.uint8)
-    garment = Garment(category(1), np.array([30, 50, 90, 110], np.float32))
+    garment = Garment(DEEPFASHION2.category(1), np.array([30, 50, 90, 110], np.float32))
     drawn = draw_garments(image, [garment], scale=scale)
     assert drawn.shape == (150 * scale, 120 * scale, 3)
     left = int(30 * scale)
@@ -76,7 +76,7 @@ def test_a_scaled_picture_is_drawn_at_its_own_size(scale):
 
 def test_an_annotated_occluded_landmark_is_dark():
     image = np.full((150, 120, 3), 200, dtype=np.uint8)
-    kind = category(9)
+    kind = DEEPFASHION2.category(9)
     garment = make_garment(kind)
     garment.landmarks[5, 2] = 1
     drawn = draw_garments(image, [replace(garment, mask=None)])
@@ -89,7 +89,7 @@ def test_an_annotated_occluded_landmark_is_dark():
 
 def test_landmarks_that_are_not_annotated_are_not_drawn():
     image = np.full((150, 120, 3), 200, dtype=np.uint8)
-    garment = make_garment(category(9), value=0.0)
+    garment = make_garment(DEEPFASHION2.category(9), value=0.0)
     without = replace(garment, landmarks=None)
     assert np.array_equal(draw_garments(image, [garment]), draw_garments(image, [without]))
 

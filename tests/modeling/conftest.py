@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from match_rcnn.d2 import Boxes, Instances, Keypoints
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
+
+CATEGORIES = DEEPFASHION2.categories
 
 IMAGE = (400, 500)
 
@@ -22,19 +24,19 @@ def _landmarks(
 ) -> torch.Tensor:
     """(R, K, 3) with some landmarks outside of the box, some exactly on its edges."""
     n = len(classes)
-    place = 1.2 * torch.rand(n, MAX_LANDMARKS, 2, generator=generator) - 0.1
+    place = 1.2 * torch.rand(n, DEEPFASHION2.max_landmarks, 2, generator=generator) - 0.1
     place = torch.where(torch.rand(place.shape, generator=generator) < 0.05, place.round(), place)
     corner, size = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
     xy = torch.where(place == 1, boxes[:, None, 2:], corner + place * size)
-    v = torch.randint(1, 3, (n, MAX_LANDMARKS, 1), generator=generator)
+    v = torch.randint(1, 3, (n, DEEPFASHION2.max_landmarks, 1), generator=generator)
     v = v * (torch.rand(v.shape, generator=generator) < visible)
     counts = torch.tensor([c.num_landmarks for c in CATEGORIES])[classes]
-    v = v * (torch.arange(MAX_LANDMARKS) < counts[:, None])[..., None]
+    v = v * (torch.arange(DEEPFASHION2.max_landmarks) < counts[:, None])[..., None]
     return torch.cat([xy, v], dim=2) * (v > 0)
 
 
 def _dense(compact: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    dense = compact.new_zeros((len(compact), NUM_LANDMARKS, 3))
+    dense = compact.new_zeros((len(compact), DEEPFASHION2.num_landmarks, 3))
     for row, landmarks, c in zip(dense, compact, classes.tolist(), strict=True):
         row[CATEGORIES[c].slice] = landmarks[: CATEGORIES[c].num_landmarks]
     return dense

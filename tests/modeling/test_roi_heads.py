@@ -13,11 +13,13 @@ from match_rcnn.d2 import (
     PolygonMasks,
     ShapeSpec,
 )
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.ablation import VARIANTS
 from match_rcnn.modeling import MatchRCNNROIHeads
 from match_rcnn.modeling.streams.matching import MatchStream
 from match_rcnn.modeling.streams.stream import ROI_STREAM_REGISTRY, RoIFeatures, Stream
+
+CATEGORIES = DEEPFASHION2.categories
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 IMAGE = (400, 500)
@@ -135,7 +137,7 @@ def test_detections_are_the_hosts(features):
         for field in ("scores", "pred_classes", "pred_masks"):
             assert torch.equal(image.get(field), expected.get(field))
         assert torch.equal(image.pred_boxes.tensor, expected.pred_boxes.tensor)
-        assert image.pred_keypoints.shape == (7, MAX_LANDMARKS, 3)
+        assert image.pred_keypoints.shape == (7, DEEPFASHION2.max_landmarks, 3)
         for own, dense, c in zip(
             image.pred_keypoints, expected.pred_keypoints, image.pred_classes.tolist(), strict=True
         ):
@@ -161,8 +163,8 @@ def test_given_boxes(features, make_detections):
     with torch.no_grad():
         first, second = model.forward_with_given_boxes(features, given)
     assert torch.equal(first.pred_boxes.tensor, boxes)
-    assert first.pred_keypoints.shape == (2, MAX_LANDMARKS, 3)
-    assert second.pred_keypoints.shape == (0, MAX_LANDMARKS, 3)
+    assert first.pred_keypoints.shape == (2, DEEPFASHION2.max_landmarks, 3)
+    assert second.pred_keypoints.shape == (0, DEEPFASHION2.max_landmarks, 3)
     assert first.pred_masks.shape[:2] == (2, 1)
     corner, far = boxes[:, None, :2], boxes[:, None, 2:]
     places = first.pred_keypoints[:, :8, :2]  # every category has 8 landmarks at least
@@ -412,5 +414,5 @@ def test_every_stream_runs_on_a_cascade_s_boxes(features, targets):
     assert model.box_head[2].fc1.weight.grad.any()
     (image, _) = detect(model, features)
     assert image.embedding.shape == (7, 256)
-    assert image.pred_keypoints.shape == (7, MAX_LANDMARKS, 3)
+    assert image.pred_keypoints.shape == (7, DEEPFASHION2.max_landmarks, 3)
     assert image.pred_masks.shape[:2] == (7, 1)

@@ -26,7 +26,7 @@ ITEMS = [
 
 
 def annotation(number, image, category_id, box, style):
-    category = taxonomy.category(category_id)
+    category = taxonomy.DEEPFASHION2.category(category_id)
     x, y, w, h = box
     xy = np.rint(np.array([x, y]) + TEMPLATES[category.id].xy * [w, h])
     points = np.column_stack([xy, np.full(len(xy), 2)])
@@ -74,7 +74,7 @@ def data(tmp_path_factory):
 def detection(item, moved=0.0, category_id=None, score=0.9):
     """(image, category, box, score, points) of an item's, moved to the right by pixels."""
     _, image, own, (x, y, w, h), _ = item
-    category = taxonomy.category(category_id or own)
+    category = taxonomy.DEEPFASHION2.category(category_id or own)
     points = np.array([x + moved, y]) + TEMPLATES[category.id].xy * [w, h]
     return image, category.id, (x + moved, y, w, h), score, np.rint(points)
 

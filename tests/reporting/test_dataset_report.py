@@ -9,7 +9,7 @@ from match_rcnn.reporting.numbers.dataset import is_generated, problem_counts, r
 
 
 def item(number, image, category_id, style=0, **more):
-    n = taxonomy.category(category_id).num_landmarks
+    n = taxonomy.DEEPFASHION2.category(category_id).num_landmarks
     labels = [2, 1, 0] * n
     points = np.array([[0, 0, v] if v == 0 else [1, 1, v] for v in labels[:n]])
     return {
@@ -96,7 +96,7 @@ def test_dense_landmarks_are_those_of_the_category(tmp_path, file):
     truth = json.loads(file.read_text())
     for annotation in truth["annotations"]:
         dense = np.zeros((294, 3))
-        own = taxonomy.category(annotation["category_id"]).slice
+        own = taxonomy.DEEPFASHION2.category(annotation["category_id"]).slice
         dense[own] = np.reshape(annotation["keypoints"], (-1, 3))
         annotation["keypoints"] = dense.ravel().tolist()
     (tmp_path / "dense.json").write_text(json.dumps(truth))

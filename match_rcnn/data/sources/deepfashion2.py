@@ -16,7 +16,7 @@ import orjson
 
 from match_rcnn.data.image_sources import SOURCES
 from match_rcnn.data.problems import ITEM_LEFT_OUT, AnnotationError, Problem, Reason
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_CATEGORIES, Category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category
 
 #: Item keys that describe how hard an item is; each takes the values 1, 2 and 3.
 ATTRIBUTES = ("scale", "occlusion", "zoom_in", "viewpoint")
@@ -157,10 +157,11 @@ def _got(data: bytes, error: Exception) -> str:
 
 def _category(raw: dict[str, Any]) -> Category:
     category_id = _required(raw, "category_id")
-    if type(category_id) is not int or not 1 <= category_id <= NUM_CATEGORIES:
-        detail = f"expected a category_id from 1 to {NUM_CATEGORIES}, got {_short(category_id)}"
+    if type(category_id) is not int or not 1 <= category_id <= DEEPFASHION2.num_categories:
+        known = f"from 1 to {DEEPFASHION2.num_categories}"
+        detail = f"expected a category_id {known}, got {_short(category_id)}"
         raise AnnotationError(Reason.CATEGORY, detail)
-    category = CATEGORIES[category_id - 1]
+    category = DEEPFASHION2.categories[category_id - 1]
     name = raw.get("category_name", category.name)
     if name not in (category.name, category.coco_name):
         detail = (

@@ -76,7 +76,7 @@ def _item(canvas: Canvas, figure: Figure, garment: Garment, shape: Shape) -> dic
         "bounding_box": box,
         "category_id": garment.category_id,
         "occlusion": level(1 - area / max(whole, 1), OCCLUSION_BOUNDS),
-        "category_name": taxonomy.category(garment.category_id).name,
+        "category_name": taxonomy.DEEPFASHION2.category(garment.category_id).name,
     }
 
 

@@ -19,7 +19,7 @@ from match_rcnn.data.synthetic.cuts import (
     vary_cut,
 )
 from match_rcnn.data.synthetic.looks import Look, random_look, restyle, vary_look
-from match_rcnn.data.taxonomy import NUM_CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 
 USER_SHARE = 0.4
 _PHOTOS_PER_PRODUCT, _FAMILY = 6, 3
@@ -115,14 +115,16 @@ class Catalogue:
         return _product(self, number)
 
     def _category(self, family: int) -> int:
-        order = self.random(1, family // NUM_CATEGORIES).permutation(NUM_CATEGORIES)
-        return int(order[family % NUM_CATEGORIES]) + 1
+        order = self.random(1, family // DEEPFASHION2.num_categories).permutation(
+            DEEPFASHION2.num_categories
+        )
+        return int(order[family % DEEPFASHION2.num_categories]) + 1
 
 
 @lru_cache(maxsize=4096)
 def _product(catalogue: Catalogue, number: int) -> Product:
     count = catalogue.products
-    families = max(min(count, NUM_CATEGORIES), -(-count // _FAMILY))
+    families = max(min(count, DEEPFASHION2.num_categories), -(-count // _FAMILY))
     family = number % families
     rng = catalogue.random(2, family)
     category_id = catalogue._category(family)

@@ -46,7 +46,7 @@ class Rig:
     @cached_property
     def template(self) -> FloatArray:
         """(n, 2) the drawn template made symmetric: x from the axis, y down."""
-        category = taxonomy.category(self.category_id)
+        category = taxonomy.DEEPFASHION2.category(self.category_id)
         drawn = TEMPLATES[self.category_id]
         points = drawn.xy * [drawn.aspect, 1.0]
         points[:, 0] -= points[[self.neck, self.mirror(self.neck)], 0].mean()
@@ -55,7 +55,7 @@ class Rig:
 
     def mirror(self, index: int) -> int:
         """The partner of a landmark on the other side."""
-        return int(taxonomy.category(self.category_id).flip_permutation[index])
+        return int(taxonomy.DEEPFASHION2.category(self.category_id).flip_permutation[index])
 
     @cached_property
     def side_fractions(self) -> FloatArray:

@@ -80,7 +80,7 @@ class Pieces:
     """
 
     def __init__(self, category_id: int, pose: Pose) -> None:
-        self.category = taxonomy.category(category_id)
+        self.category = taxonomy.DEEPFASHION2.category(category_id)
         self.pose = pose
         self.nodes: dict[int | str, FloatArray] = {}
         self.soft: set[int | str] = set()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.data.conversion import convert
-from match_rcnn.data.taxonomy import CATEGORIES, NUM_LANDMARKS, Category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
 
 GOAL = 10.0
@@ -132,7 +132,9 @@ def make_data_set(root: Path, images: int, seed: int = 0) -> None:
 
 
 def _random_item(generator: np.random.Generator) -> dict[str, Any]:
-    category: Category = CATEGORIES[int(generator.integers(len(CATEGORIES)))]
+    category: Category = DEEPFASHION2.categories[
+        int(generator.integers(len(DEEPFASHION2.categories)))
+    ]
     n = category.num_landmarks
     landmarks = generator.integers(1, 64, (n, 3))
     landmarks[:, 2] = generator.integers(0, 3, n)
@@ -168,7 +170,7 @@ def plain_loop(root: Path, output: Path) -> None:
         for item in _plain_items(content):
             item.update(id=len(annotations) + 1, image_id=int(path.stem))
             annotations.append(item)
-    names = [str(i) for i in range(1, NUM_LANDMARKS + 1)]
+    names = [str(i) for i in range(1, DEEPFASHION2.num_landmarks + 1)]
     categories = [
         {
             "id": c.id,
@@ -177,7 +179,7 @@ def plain_loop(root: Path, output: Path) -> None:
             "keypoints": names,
             "skeleton": [],
         }
-        for c in CATEGORIES
+        for c in DEEPFASHION2.categories
     ]
     whole = {
         "info": {},
@@ -208,8 +210,8 @@ def _plain_items(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if key in ("source", "pair_id"):
             continue
         x1, y1, x2, y2 = item["bounding_box"]
-        category = CATEGORIES[item["category_id"] - 1]
-        points = [0.0] * (3 * NUM_LANDMARKS)
+        category = DEEPFASHION2.categories[item["category_id"] - 1]
+        points = [0.0] * (3 * DEEPFASHION2.num_landmarks)
         points[3 * category.offset : 3 * category.offset + len(item["landmarks"])] = [
             float(value) for value in item["landmarks"]
         ]

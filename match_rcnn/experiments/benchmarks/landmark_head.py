@@ -19,13 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from match_rcnn.d2 import Boxes, Instances, Keypoints, KRCNNConvDeconvUpsampleHead, ShapeSpec
-from match_rcnn.data.taxonomy import (
-    CATEGORIES,
-    DEEPFASHION2,
-    MAX_LANDMARKS,
-    NUM_CATEGORIES,
-    NUM_LANDMARKS,
-)
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks.harness import Measurement, Result, alternate
 from match_rcnn.modeling.streams.landmark_decoding import decode_landmarks
 from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead
@@ -57,8 +51,8 @@ def run(args: argparse.Namespace) -> Result:
 
 def _decoding(result: Result, detections: int, runs: int) -> None:
     boxes = garment_boxes(detections)
-    classes = torch.randint(NUM_CATEGORIES, (detections,))
-    low = torch.randn(detections, NUM_LANDMARKS, 2 * POOLED, 2 * POOLED)
+    classes = torch.randint(DEEPFASHION2.num_categories, (detections,))
+    low = torch.randn(detections, DEEPFASHION2.num_landmarks, 2 * POOLED, 2 * POOLED)
     maps = F.interpolate(low, scale_factor=2, mode="bilinear")
     del low
     found: dict[str, Tensor] = {}
@@ -83,7 +77,7 @@ def _decoding(result: Result, detections: int, runs: int) -> None:
 def _training(result: Result, rois: int, channels: int, runs: int) -> None:
     head = CategoryAwareLandmarkHead(
         ShapeSpec(channels=channels, height=POOLED, width=POOLED),
-        num_keypoints=NUM_LANDMARKS,
+        num_keypoints=DEEPFASHION2.num_landmarks,
         conv_dims=(),
         loss_normalizer="visible",
     ).train()
@@ -133,11 +127,14 @@ def garment_boxes(n: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 
 def training_instances(n: int) -> Instances:
     """One image's positives, with compact landmarks, most of them in the box and labelled."""
-    boxes, classes = garment_boxes(n), torch.randint(NUM_CATEGORIES, (n,))
-    place = 1.1 * torch.rand(n, MAX_LANDMARKS, 2) - 0.05
+    boxes, classes = garment_boxes(n), torch.randint(DEEPFASHION2.num_categories, (n,))
+    place = 1.1 * torch.rand(n, DEEPFASHION2.max_landmarks, 2) - 0.05
     xy = boxes[:, None, :2] + place * (boxes[:, 2:] - boxes[:, :2])[:, None]
-    own = torch.arange(MAX_LANDMARKS) < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
-    v = 2.0 * (own & (torch.rand(n, MAX_LANDMARKS) < 0.8))[..., None]
+    own = (
+        torch.arange(DEEPFASHION2.max_landmarks)
+        < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
+    )
+    v = 2.0 * (own & (torch.rand(n, DEEPFASHION2.max_landmarks) < 0.8))[..., None]
     return Instances(
         (HEIGHT, WIDTH),
         proposal_boxes=Boxes(boxes),
@@ -148,27 +145,29 @@ def training_instances(n: int) -> Instances:
 
 def dense_landmarks(landmarks: Tensor, classes: Tensor) -> Tensor:
     """(R, 39, 3) -> (R, 294, 3)."""
-    dense = landmarks.new_zeros((len(landmarks), NUM_LANDMARKS, 3))
+    dense = landmarks.new_zeros((len(landmarks), DEEPFASHION2.num_landmarks, 3))
     for row, own, c in zip(dense, landmarks, classes.tolist(), strict=True):
-        row[CATEGORIES[c].slice] = own[: CATEGORIES[c].num_landmarks]
+        row[DEEPFASHION2.categories[c].slice] = own[: DEEPFASHION2.categories[c].num_landmarks]
     return dense
 
 
 def compact(landmarks: Tensor, classes: Tensor) -> Tensor:
     """(R, 294, 3) -> (R, 39, 3): the category's landmarks in front, zeros behind."""
-    result = landmarks.new_zeros((len(landmarks), MAX_LANDMARKS, 3))
+    result = landmarks.new_zeros((len(landmarks), DEEPFASHION2.max_landmarks, 3))
     for row, dense, c in zip(result, landmarks, classes.tolist(), strict=True):
-        row[: CATEGORIES[c].num_landmarks] = dense[CATEGORIES[c].slice]
+        row[: DEEPFASHION2.categories[c].num_landmarks] = dense[DEEPFASHION2.categories[c].slice]
     return result
 
 
 def grouped_decoding(maps: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
     """Our way from the plain head's maps: taking out each category's channels is included."""
-    landmarks = maps.new_zeros((len(maps), MAX_LANDMARKS, 3))
+    landmarks = maps.new_zeros((len(maps), DEEPFASHION2.max_landmarks, 3))
     for c in classes.unique().tolist():
         rois = (classes == c).nonzero()[:, 0]
-        own = maps[:, CATEGORIES[c].slice][rois]
-        landmarks[rois, : CATEGORIES[c].num_landmarks] = decode_landmarks(own, boxes[rois])
+        own = maps[:, DEEPFASHION2.categories[c].slice][rois]
+        landmarks[rois, : DEEPFASHION2.categories[c].num_landmarks] = decode_landmarks(
+            own, boxes[rois]
+        )
     return landmarks
 
 

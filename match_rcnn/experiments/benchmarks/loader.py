@@ -24,7 +24,7 @@ from match_rcnn.d2 import BoxMode
 from match_rcnn.data import mapper as mapper_module
 from match_rcnn.data.images import DECODERS, read_image
 from match_rcnn.data.mapper import GarmentMapper
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks.harness import Result, alternate
 from match_rcnn.experiments.benchmarks.landmark_head import garment_boxes
 
@@ -168,7 +168,7 @@ def dataset_dict(file: str, number: int, size: tuple[int, int], seed: int) -> di
 
 
 def _annotation(box: npt.NDArray[Any], generator: np.random.Generator) -> dict[str, Any]:
-    category = CATEGORIES[generator.integers(len(CATEGORIES))]
+    category = DEEPFASHION2.categories[generator.integers(len(DEEPFASHION2.categories))]
     extent = box[2:] - box[:2]
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     outline = box[:2] + extent * (0.5 + 0.5 * np.stack([np.cos(angles), np.sin(angles)], axis=1))

@@ -5,7 +5,7 @@ import pytest
 
 from match_rcnn.data.problems import AnnotationError, Problem, Reason
 from match_rcnn.data.sources.deepfashion2 import parse_annotation, parse_item
-from match_rcnn.data.taxonomy import CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 
 FILE = "train/annos/000001.json"
 
@@ -23,7 +23,7 @@ class TestRealItem:
         assert parsed.kept == []
         (item,) = parsed.items
         assert item.key == "item1"
-        assert item.category is CATEGORIES[7]
+        assert item.category is DEEPFASHION2.categories[7]
         assert item.category.name == "trousers"
         assert item.bbox == [249, 423, 217, 200]  # 466 - 249, 623 - 423
         assert item.landmarks == real_item["landmarks"]
@@ -53,7 +53,7 @@ class TestRealItem:
         assert [item.scale, item.occlusion, item.zoom_in, item.viewpoint] == [None] * 4
         assert parsed.kept == []
 
-    @pytest.mark.parametrize("category", CATEGORIES, ids=lambda c: c.name)
+    @pytest.mark.parametrize("category", DEEPFASHION2.categories, ids=lambda c: c.name)
     def test_all_categories(self, real_item, category):
         real_item["category_id"] = category.id
         real_item["landmarks"] = [5, 6, 2] * category.num_landmarks

@@ -87,7 +87,7 @@ def test_crumbs_and_empty_masks_give_no_polygon():
 def check_item(item, picture):
     height, width = picture.image.shape[:2]
     assert list(item) == KEYS
-    category = taxonomy.category(item["category_id"])
+    category = taxonomy.DEEPFASHION2.category(item["category_id"])
     assert item["category_name"] == category.name
     x1, y1, x2, y2 = item["bounding_box"]
     assert 0 <= x1 < x2 <= width

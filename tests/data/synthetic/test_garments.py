@@ -10,7 +10,7 @@ from match_rcnn.data.synthetic.garments import garment_shape
 from match_rcnn.data.synthetic.rigs import RIGS
 from match_rcnn.data.synthetic.templates import TEMPLATES
 
-IDS = [category.id for category in taxonomy.CATEGORIES]
+IDS = [category.id for category in taxonomy.DEEPFASHION2.categories]
 STILL = Pose(legs=((0.06, -0.06), (0.06, -0.06)))
 
 
@@ -39,7 +39,7 @@ def segment_distance(point, starts, ends):
 @pytest.mark.parametrize("category_id", IDS)
 def test_landmarks_of_the_undeformed_garment_lie_on_its_outline(category_id):
     shape = garment_shape(category_id, default_cut(category_id), STILL)
-    category = taxonomy.category(category_id)
+    category = taxonomy.DEEPFASHION2.category(category_id)
     assert shape.landmarks.shape == (category.num_landmarks, 2)
     for landmark in range(category.num_landmarks):
         assert distance_to_outline(shape, landmark) < 1e-9, landmark + 1
@@ -64,7 +64,7 @@ def test_landmarks_of_any_garment_lie_on_its_outline(category_id, seed, viewpoin
 @pytest.mark.parametrize("category_id", IDS)
 def test_the_undeformed_garment_overlays_the_drawn_template(category_id):
     """Up to stretching in x and y: the root mean square distance is small against the size."""
-    category = taxonomy.category(category_id)
+    category = taxonomy.DEEPFASHION2.category(category_id)
     points = garment_shape(category_id, default_cut(category_id), STILL).landmarks
     template = TEMPLATES[category.id].xy
     mirrored = template[category.flip_permutation] * [-1, 1] + [1, 0]
@@ -80,7 +80,7 @@ def test_the_undeformed_garment_overlays_the_drawn_template(category_id):
 
 @pytest.mark.parametrize("category_id", IDS)
 def test_a_still_frontal_garment_is_symmetric(category_id):
-    category = taxonomy.category(category_id)
+    category = taxonomy.DEEPFASHION2.category(category_id)
     shape = garment_shape(category_id, default_cut(category_id), STILL)
     flipped = shape.landmarks[category.flip_permutation] * [-1, 1]
     np.testing.assert_allclose(flipped, shape.landmarks, atol=1e-9)
@@ -90,7 +90,7 @@ def test_a_still_frontal_garment_is_symmetric(category_id):
 def test_left_landmarks_are_on_the_pictures_left_from_behind_too():
     pose = Pose(back=True)
     for category_id in IDS:
-        category = taxonomy.category(category_id)
+        category = taxonomy.DEEPFASHION2.category(category_id)
         shape = garment_shape(category_id, default_cut(category_id), pose)
         for left, right in category.flip_pairs:
             assert shape.landmarks[left, 0] < shape.landmarks[right, 0]
@@ -121,7 +121,7 @@ def test_rigs_name_every_landmark_once(category_id):
     left += list(rig.front)
     middle = [rig.back, *([] if rig.front else [rig.neckline[1], rig.middle])]
     named = left + [rig.mirror(i) for i in left] + middle
-    assert sorted(named) == list(range(taxonomy.category(category_id).num_landmarks))
+    assert sorted(named) == list(range(taxonomy.DEEPFASHION2.category(category_id).num_landmarks))
 
 
 def test_sleeves_bend_with_the_arm():

@@ -27,16 +27,16 @@ class World:
             {"id": i, "height": HEIGHT, "width": WIDTH, "source": ("user", "shop")[i % 2]}
             for i in range(1, 9)
         ]
-        names = [{"id": c.id, "name": c.coco_name} for c in taxonomy.CATEGORIES]
+        names = [{"id": c.id, "name": c.coco_name} for c in taxonomy.DEEPFASHION2.categories]
         self.truth = {"images": images, "annotations": self.items, "categories": names}
         self.path = folder / "gt.json"
         self.path.write_text(json.dumps(self.truth))
         self.name = f"{name}_{folder.name}"
-        classes = [c.name for c in taxonomy.CATEGORIES]
+        classes = [c.name for c in taxonomy.DEEPFASHION2.categories]
         MetadataCatalog.get(self.name).set(json_file=str(self.path), thing_classes=classes)
 
     def _item(self, index):
-        category = taxonomy.category(int(self.rng.choice(CATEGORY_IDS)))
+        category = taxonomy.DEEPFASHION2.category(int(self.rng.choice(CATEGORY_IDS)))
         box = self.rng.integers([0, 0, 20, 20], [40, 30, 40, 30])
         labels = self.rng.choice([0, 1, 2], size=category.num_landmarks) * (index % 5 > 0)
         xy = np.rint(box[:2] + TEMPLATES[category.id].xy * box[2:])
@@ -66,7 +66,7 @@ class World:
         for index, (category_id, box) in enumerate(zip(ids, boxes, strict=True)):
             x, y, w, h = np.rint(box).astype(int).clip(0)
             masks[index, y : y + h, x : x + w] = True
-            category = taxonomy.category(category_id)
+            category = taxonomy.DEEPFASHION2.category(category_id)
             own = category.slice if channels == 294 else slice(category.num_landmarks)
             points[index, own, :2] = box[:2] + TEMPLATES[category.id].xy * box[2:] + 0.5
             points[index, own, 2] = 0.25
@@ -107,7 +107,7 @@ def test_the_written_files_score_the_same(world, tmp_path, tools):
     dense = {**world.truth, "annotations": [dict(a) for a in world.items]}
     for annotation in dense["annotations"]:
         points = np.zeros((294, 3))
-        own = taxonomy.category(annotation["category_id"]).slice
+        own = taxonomy.DEEPFASHION2.category(annotation["category_id"]).slice
         points[own] = np.reshape(annotation["keypoints"], (-1, 3))
         annotation["keypoints"] = points.reshape(-1).tolist()
     for task in ("bbox", "segm", "keypoints"):
@@ -133,7 +133,7 @@ def test_half_a_pixel_is_taken_off_landmarks_and_other_categories_are_zero(world
     for entry in written:
         found = world.instances(entry["image_id"])
         index = int(np.argmin(np.abs(found.scores.numpy() - entry["score"])))
-        category = taxonomy.category(entry["category_id"])
+        category = taxonomy.DEEPFASHION2.category(entry["category_id"])
         dense = np.reshape(entry["keypoints"], (294, 3))
         own = found.pred_keypoints[index, : category.num_landmarks].numpy()
         np.testing.assert_allclose(dense[category.slice], own - [0.5, 0.5, 0], atol=0.00501)

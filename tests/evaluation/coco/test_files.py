@@ -6,7 +6,7 @@ import pytest
 from match_rcnn.data import taxonomy
 from match_rcnn.evaluation.coco.files import read_ground_truth
 
-N = taxonomy.category(7).num_landmarks  # shorts: 10
+N = taxonomy.DEEPFASHION2.category(7).num_landmarks  # shorts: 10
 POLYGON = [[1, 1, 9, 1, 9, 9]]
 
 
@@ -29,14 +29,14 @@ def truth(*annotations, **changes):
     return {
         "images": [{"id": 5, "height": 20, "width": 30}, {"id": 3, "height": 20, "width": 30}],
         "annotations": list(annotations),
-        "categories": [{"id": c.id, "name": c.coco_name} for c in taxonomy.CATEGORIES],
+        "categories": [{"id": c.id, "name": c.coco_name} for c in taxonomy.DEEPFASHION2.categories],
         **changes,
     }
 
 
 def dense(numbers):
     array = np.zeros((294, 3))
-    array[taxonomy.category(7).slice] = np.reshape(numbers, (-1, 3))
+    array[taxonomy.DEEPFASHION2.category(7).slice] = np.reshape(numbers, (-1, 3))
     return array.reshape(-1).tolist()
 
 
@@ -91,7 +91,7 @@ def test_keys_that_may_be_missing(write):
     found = read_ground_truth(write("gt.json", whole), ALL)
     assert found.crowd.tolist() == [False]
     assert found.num_keypoints.tolist() == [2]
-    assert found.category_names == tuple(c.name for c in taxonomy.CATEGORIES)
+    assert found.category_names == tuple(c.name for c in taxonomy.DEEPFASHION2.categories)
     assert found.sources is None
 
 

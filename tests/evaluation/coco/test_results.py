@@ -13,7 +13,7 @@ from match_rcnn.evaluation.coco.predictions import (
     write_results,
 )
 
-N = taxonomy.category(8).num_landmarks  # trousers: 14
+N = taxonomy.DEEPFASHION2.category(8).num_landmarks  # trousers: 14
 HEAD = {"image_id": 5, "category_id": 8, "score": 0.5}
 FULL = {"size": [4, 6], "counts": "0h0"}  # all 24 pixels
 
@@ -107,13 +107,13 @@ def test_entries_in_the_official_formats(tmp_path):
     assert mask == {"image_id": 5, "category_id": 8, "segmentation": FULL, "score": 0.8}
     dense = np.reshape(landmarks.pop("keypoints"), (294, 3))
     assert landmarks == {"image_id": 5, "category_id": 8, "score": 0.8}
-    own = taxonomy.category(8).slice
+    own = taxonomy.DEEPFASHION2.category(8).slice
     np.testing.assert_array_equal(dense[own], [[1.23, 2.35, 0.5]] * N)
     dense[own] = 0
     assert not dense.any()
 
 
-@pytest.mark.parametrize("category", taxonomy.CATEGORIES, ids=lambda c: c.name)
+@pytest.mark.parametrize("category", taxonomy.DEEPFASHION2.categories, ids=lambda c: c.name)
 def test_every_category_has_its_place_in_a_dense_entry(category):
     points = np.arange(3.0 * category.num_landmarks).reshape(-1, 3) + 1
     dense = np.reshape(

@@ -114,7 +114,7 @@ def test_only_some_images(tools, scorer, task):
 def test_compact_files_score_as_dense_ones(tools, write, seed):
     case = tools.Case(seed)
     for result in case.results["keypoints"]:  # what compact files cannot say
-        own = taxonomy.category(result["category_id"]).slice
+        own = taxonomy.DEEPFASHION2.category(result["category_id"]).slice
         points = np.zeros((294, 3))
         points[own] = np.reshape(result["keypoints"], (294, 3))[own]
         result["keypoints"] = points.reshape(-1).tolist()
@@ -204,7 +204,7 @@ def test_per_category_is_a_score_of_that_category_alone(tools, write, task):
     assert len(found["stat_names"]) == len(expected.stats)
     for k, category_id in enumerate(expected.params.catIds):
         precision = expected.eval["precision"][:, :, k, 0, -1]
-        values = found["per_category"][taxonomy.category(category_id).coco_name]
+        values = found["per_category"][taxonomy.DEEPFASHION2.category(category_id).coco_name]
         assert values["AP"] == pytest.approx(precision.mean(), abs=1e-9)
         assert values["AP50"] == pytest.approx(precision[0].mean(), abs=1e-9)
         assert values["AP75"] == pytest.approx(precision[5].mean(), abs=1e-9)

@@ -11,7 +11,7 @@ from match_rcnn.d2 import (
     KRCNNConvDeconvUpsampleHead,
     ShapeSpec,
 )
-from match_rcnn.data.taxonomy import NUM_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks import landmark_head as benchmark
 
 
@@ -59,7 +59,7 @@ def test_the_plain_loss_is_the_hosts():
     torch.manual_seed(0)
     host = KRCNNConvDeconvUpsampleHead(
         ShapeSpec(channels=8, height=14, width=14),
-        num_keypoints=NUM_LANDMARKS,
+        num_keypoints=DEEPFASHION2.num_landmarks,
         conv_dims=(),
         loss_normalizer="visible",
     ).train()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from match_rcnn.d2 import HOST
-from match_rcnn.data.taxonomy import MAX_LANDMARKS
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks import hosts, inference, train, waits
 from match_rcnn.experiments.benchmarks.rcnn import comparison, inputs
 from match_rcnn.experiments.benchmarks.rcnn.driver import Measured, Runner, measure_in_turn
@@ -80,7 +80,7 @@ class TestInference:
 
     def test_every_model_gets_the_given_detections(self):
         ours, step = first(self.WORK)
-        assert ours["pred_keypoints"].shape == (3, MAX_LANDMARKS, 3)
+        assert ours["pred_keypoints"].shape == (3, DEEPFASHION2.max_landmarks, 3)
         assert ours["embedding"].shape == (3, 256)
         assert sorted(step.timer.seconds) == sorted([*STAGES, "match stream"])
         stock, _ = first(self.WORK.of("stock"))

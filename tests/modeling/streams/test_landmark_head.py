@@ -17,19 +17,22 @@ from match_rcnn.d2 import (
     ShapeSpec,
     build_keypoint_head,
 )
-from match_rcnn.data.taxonomy import CATEGORIES, MAX_LANDMARKS, NUM_LANDMARKS, Category, Taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.modeling import CategoryAwareLandmarkHead
 
 SHOP = Taxonomy(
     "shop", (Category(3, "bag"), Category(8, "dress", tuple("abcd"), sigmas=(0.05,) * 4))
 )
+
+CATEGORIES = DEEPFASHION2.categories
+MAX_LANDMARKS = DEEPFASHION2.max_landmarks
 CHANNELS, SIDE = 6, 7
 IMAGES = [[0, 3, 3, 12], [], [7, 8]]
 
 
 def build(cls, **kwargs):
     torch.manual_seed(0)
-    kwargs = {"num_keypoints": NUM_LANDMARKS, "loss_normalizer": "visible", **kwargs}
+    kwargs = {"num_keypoints": DEEPFASHION2.num_landmarks, "loss_normalizer": "visible", **kwargs}
     return cls(ShapeSpec(channels=CHANNELS, height=SIDE, width=SIDE), conv_dims=(8, 5), **kwargs)
 
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from match_rcnn.data.taxonomy import CATEGORIES, category
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.reporting.charts import landmarks, plots
 from match_rcnn.reporting.charts.plots import Series
 from match_rcnn.reporting.pages import Page, Section
@@ -78,7 +78,7 @@ def test_legend_only_for_several(kind):
 
 
 def test_landmark_drawing_marks_every_landmark():
-    skirt = category(9)
+    skirt = DEEPFASHION2.category(9)
     values = np.linspace(0, 0.1, skirt.num_landmarks)
     values[3] = np.nan
     counts = np.arange(skirt.num_landmarks)
@@ -90,13 +90,13 @@ def test_landmark_drawing_marks_every_landmark():
 
 
 def drawn(values, counts, highest):
-    group = landmarks.landmark_drawings("a run", CATEGORIES, values, counts, highest)
+    group = landmarks.landmark_drawings("a run", DEEPFASHION2.categories, values, counts, highest)
     return group, Page("heading", [Section("title", groups=[group])]).to_html()
 
 
 def test_thirteen_drawings_with_one_scale():
-    values = {c.id: np.full(c.num_landmarks, c.id / 100) for c in CATEGORIES}
-    counts = {c.id: np.ones(c.num_landmarks, int) for c in CATEGORIES}
+    values = {c.id: np.full(c.num_landmarks, c.id / 100) for c in DEEPFASHION2.categories}
+    counts = {c.id: np.ones(c.num_landmarks, int) for c in DEEPFASHION2.categories}
     highest = landmarks.strongest(values.values())
     assert highest == pytest.approx(0.13)
     group, html = drawn(values, counts, highest)
@@ -106,8 +106,8 @@ def test_thirteen_drawings_with_one_scale():
 
 
 def test_nothing_measured():
-    values = {c.id: np.full(c.num_landmarks, np.nan) for c in CATEGORIES}
-    counts = {c.id: np.zeros(c.num_landmarks, int) for c in CATEGORIES}
+    values = {c.id: np.full(c.num_landmarks, np.nan) for c in DEEPFASHION2.categories}
+    counts = {c.id: np.zeros(c.num_landmarks, int) for c in DEEPFASHION2.categories}
     assert landmarks.strongest(values.values()) == 0
     assert "none measured" in drawn(values, counts, 0.0)[1]
 

@@ -52,7 +52,7 @@ def test_confusion(flawed_run):
 
 def test_landmark_errors(flawed_run):
     found = analysis.landmark_errors(flawed_run.truth, flawed_run.found["keypoints"])
-    skirt = taxonomy.category(9)
+    skirt = taxonomy.DEEPFASHION2.category(9)
     # Item 5 exactly, item 3 by 12 or 13 pixels (rounded) of 50, if OKS finds it similar enough.
     assert found.items == 5
     assert found.errors[7] == pytest.approx(np.zeros(10))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from match_rcnn.d2 import Boxes, Instances, Keypoints, PolygonMasks
-from match_rcnn.data.taxonomy import DEEPFASHION2, MAX_LANDMARKS, NUM_CATEGORIES
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks.landmark_head import dense_landmarks, garment_boxes
 from match_rcnn.experiments.benchmarks.rcnn.workload import Workload
 
@@ -41,7 +41,7 @@ def _pixels(size: tuple[int, int]) -> Tensor:
 
 def _training_image(workload: Workload, number: int) -> dict[str, Any]:
     size, n = (workload.height, workload.width), workload.items
-    boxes, classes = garment_boxes(n, *size), torch.randint(NUM_CATEGORIES, (n,))
+    boxes, classes = garment_boxes(n, *size), torch.randint(DEEPFASHION2.num_categories, (n,))
     keypoints = _landmarks(boxes, classes)
     if workload.model == "stock":
         keypoints = dense_landmarks(keypoints, classes)
@@ -61,10 +61,13 @@ def _training_image(workload: Workload, number: int) -> dict[str, Any]:
 
 def _landmarks(boxes: Tensor, classes: Tensor) -> Tensor:
     """(N, K, 3) compact landmarks in the boxes, eight in ten of them labelled."""
-    place = torch.rand(len(boxes), MAX_LANDMARKS, 2)
+    place = torch.rand(len(boxes), DEEPFASHION2.max_landmarks, 2)
     xy = boxes[:, None, :2] + place * (boxes[:, 2:] - boxes[:, :2])[:, None]
-    own = torch.arange(MAX_LANDMARKS) < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
-    v = 2.0 * (own & (torch.rand(len(boxes), MAX_LANDMARKS) < 0.8))[..., None]
+    own = (
+        torch.arange(DEEPFASHION2.max_landmarks)
+        < torch.tensor(DEEPFASHION2.landmark_counts)[classes][:, None]
+    )
+    v = 2.0 * (own & (torch.rand(len(boxes), DEEPFASHION2.max_landmarks) < 0.8))[..., None]
     return torch.cat([xy, v], dim=2) * (v > 0)
 
 
@@ -99,7 +102,7 @@ def detections(workload: Workload) -> list[tuple[Tensor, Tensor, Tensor]]:
     return [
         (
             garment_boxes(count, workload.height, workload.width),
-            torch.randint(NUM_CATEGORIES, (count,)),
+            torch.randint(DEEPFASHION2.num_categories, (count,)),
             torch.linspace(0.99, 0.6, count),
         )
         for _ in range(workload.images)
