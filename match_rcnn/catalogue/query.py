@@ -33,11 +33,14 @@ class QueryResult:
         """Plain values, without the embedding."""
         garment = self.garment.to_dict()
         del garment["embedding"]
-        hits = [
-            {"score": hit.score, "probability": hit.probability, **hit.item.to_json()}
-            for hit in self.hits
-        ]
-        return {"garment": garment, "hits": hits}
+        return {"garment": garment, "hits": [_hit_to_json(hit) for hit in self.hits]}
+
+
+def _hit_to_json(hit: Hit) -> dict[str, Any]:
+    """An item's own values with the match's; the item's score is a detector's."""
+    item = hit.item.to_json()
+    own = {"score": hit.score, "probability": hit.probability}
+    return {**own, "detection_score": item.pop("score"), **item}
 
 
 def search_photo(

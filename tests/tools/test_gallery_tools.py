@@ -206,7 +206,7 @@ def test_the_scorer_is_the_match_heads_classifier(opts, tmp_path):
     head = model.predictor._predictor.model.roi_heads.match_head
     left, right = torch.randn(2, 1, 8)
     with torch.no_grad():
-        logits = head.classifier(left, right).flatten()
+        logits = head.classifier.logits(left, right).flatten()
     assert logits.shape == (2,)
     expected = float(logits[1] - logits[0])
     assert model.scorer.scores(left, right).item() == pytest.approx(expected, rel=1e-4)
@@ -258,6 +258,7 @@ def test_the_categories_are_the_checkpoints(opts, photos, tmp_path):
         boxes="annotated",
         output=tmp_path / "hats.gallery",
         convert=None,
+        engine="local",
         index=None,
     )
     commands.build(arguments)
