@@ -11,6 +11,7 @@ from match_rcnn.d2 import CfgNode, DatasetCatalog
 from match_rcnn.data.loader import training_parts
 from match_rcnn.data.pairs import PairIndex
 from match_rcnn.evaluation.evaluators import tables
+from match_rcnn.modeling.streams.stream import ROI_STREAM_REGISTRY
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +45,6 @@ class Labels:
         return ["boxes", *found] if self.items else []
 
 
-#: What trains a stream of ``MODEL``, by its switch: the label, and the loss.
-_STREAMS = {
-    "MASK_ON": ("masks", "loss_mask"),
-    "KEYPOINT_ON": ("landmarks", "loss_keypoint"),
-    "MATCH_ON": ("pairs", "loss_match"),
-}
 _DETECTOR = "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg"
 
 
@@ -92,12 +87,16 @@ def describe_run(cfg: CfgNode) -> str:
 def _losses(cfg: CfgNode, trained: dict[str, Labels]) -> list[str]:
     everything = sum(trained.values(), Labels())
     losses = []
-    for switch, (label, loss) in _STREAMS.items():
-        if not cfg.MODEL[switch]:
+    for name in cfg.MODEL.ROI_STREAMS:
+        stream = ROI_STREAM_REGISTRY.get(name)
+        if stream.switch and not cfg.MODEL[stream.switch]:
             continue
-        number = getattr(everything, label)
+        loss, number = stream.loss or name, getattr(everything, stream.label or "", None)
+        if number is None:
+            losses.append(f"{loss} (of items with labels of its own)")
+            continue
         losses.append(f"{loss} (of {number} of {everything.items} items)")
         if not number:
-            text = "MODEL.%s is set, but no item of %s has %s: %s will stay 0"
-            logger.warning(text, switch, ", ".join(trained), label, loss)
+            text = "%s learns, but no item of %s has %s: %s will stay 0"
+            logger.warning(text, name, ", ".join(trained), stream.label, loss)
     return losses

@@ -6,6 +6,7 @@ import pytest
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.engine.description import Labels, count_labels, describe_run
+from match_rcnn.modeling.streams.stream import ROI_STREAM_REGISTRY, Stream
 
 
 def item(**labels):
@@ -70,6 +71,18 @@ def test_the_table(data_sets):
 def test_streams_that_have_nothing_to_learn_from_are_told(data_sets, caplog):
     with caplog.at_level(logging.WARNING):
         describe("DATASETS.TRAIN", ("boxes",))
-    assert "MODEL.MASK_ON is set, but no item of boxes has masks" in caplog.text
-    assert "MODEL.MATCH_ON" in caplog.text
-    assert "KEYPOINT_ON" not in caplog.text
+    assert "MaskStream learns, but no item of boxes has masks: loss_mask" in caplog.text
+    assert "MatchStream learns" in caplog.text
+    assert "LandmarkStream" not in caplog.text
+
+
+def test_a_stream_of_ones_own_is_told_as_well(data_sets):
+    @ROI_STREAM_REGISTRY.register()
+    class Colours(Stream):
+        loss = "loss_colours"
+
+    try:
+        keys = ["DATASETS.TRAIN", ("boxes",), "MODEL.ROI_STREAMS", ["MaskStream", "Colours"]]
+        assert "loss_colours (of items with labels of its own)" in describe(*keys)
+    finally:
+        del ROI_STREAM_REGISTRY._obj_map["Colours"]

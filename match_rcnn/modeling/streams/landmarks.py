@@ -41,6 +41,7 @@ class LandmarkStream(Stream):
 
     switch = "KEYPOINT_ON"
     feature = "pose"
+    label, loss = "landmarks", "loss_keypoint"
 
     def __init__(
         self, *, levels: Sequence[str], pooler: Any, head: nn.Module, num_classes: int

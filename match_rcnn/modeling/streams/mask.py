@@ -33,6 +33,7 @@ class MaskStream(Stream):
 
     switch = "MASK_ON"
     feature = "mask"
+    label, loss = "masks", "loss_mask"
 
     def __init__(
         self, *, levels: Sequence[str], pooler: Any, head: nn.Module, num_classes: int, side: int

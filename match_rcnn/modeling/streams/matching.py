@@ -46,6 +46,7 @@ class MatchStream(Stream):
     """
 
     switch = "MATCH_ON"
+    label, loss = "pairs", "loss_match"
 
     def __init__(
         self,

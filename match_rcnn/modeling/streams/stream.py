@@ -94,6 +94,8 @@ class Stream:
     Attributes:
         switch: the key of ``MODEL`` that turns it on and off where it is listed; "": always on.
         feature: the name of the features that it offers other streams; "": none.
+        label, loss: what of an item it learns from (``masks``, ``landmarks``, ``pairs``; "":
+            something else), and the loss that it gives; they are told before a run starts.
         modules: its modules, by their names in the RoI heads.
         source: where the features that it offers can be had for any boxes.
         takes: names of the features of other streams that it wants handed.
@@ -101,6 +103,8 @@ class Stream:
 
     switch: ClassVar[str] = ""
     feature: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    loss: ClassVar[str] = ""
 
     def __init__(
         self,
