@@ -72,7 +72,7 @@ def test_killed_again_and_again(run, whole, load, evaluations, assert_equal, tmp
 def test_what_a_checkpoint_restores(load, whole):
     """The comparisons above are of these."""
     state = load(whole)
-    assert state.keys() == {"model", "trainer", "iteration"}
+    assert state.keys() == {"model", "trainer", "iteration", "taxonomy"}
     trainer = state["trainer"]
     assert trainer["iteration"] == 9
     assert trainer["hooks"].keys() == {"DeterministicSteps", "LRScheduler", "WeightAverage"}

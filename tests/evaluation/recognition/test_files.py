@@ -193,6 +193,8 @@ def test_consumer_to_shop_by_the_command(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert (found["queries"], found["gallery"], found["hit"]["1"]) == (1, 2, 1)
-    wrong = run(*asked, "--results", out)
+    wrong = run(*asked)
     assert wrong.returncode == 2
     assert "--task consumer2shop needs --embeddings" in wrong.stderr
+    wrong = run(*asked, "--embeddings", out, "--results", out)
+    assert "--task consumer2shop does not take --results" in wrong.stderr
