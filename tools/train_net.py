@@ -14,7 +14,7 @@ override the config.
 
 import sys
 
-from match_rcnn.d2 import default_argument_parser
+from match_rcnn.d2 import PathManager, default_argument_parser
 from match_rcnn.engine.run import run_program
 
 
@@ -30,6 +30,8 @@ def main() -> int:
     args = parser.parse_args()
     if not args.config_file:
         parser.error("--config-file is needed; configs/quickstart.yaml is a first one")
+    if not PathManager.isfile(args.config_file):
+        parser.error(f"there is no config file {args.config_file}")
     return run_program(args)
 
 

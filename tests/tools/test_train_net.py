@@ -106,3 +106,17 @@ def test_a_missing_config_is_one_clear_line(run_tool):
     done = run_tool("train_net", check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith("configs/quickstart.yaml is a first one")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--config-file is needed"),
+        (["--config-file", "nowhere.yaml"], "there is no config file nowhere.yaml"),
+    ],
+)
+def test_a_run_without_a_config_takes_one_line(run_tool, flags, message):
+    done = run_tool("train_net", *flags, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
