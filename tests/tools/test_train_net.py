@@ -102,12 +102,6 @@ def test_evaluation_scores_all_tasks_and_writes_the_official_files(train, tmp_pa
     assert expected <= record.keys()
 
 
-def test_a_missing_config_is_one_clear_line(run_tool):
-    done = run_tool("train_net", check=False)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].endswith("configs/quickstart.yaml is a first one")
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
