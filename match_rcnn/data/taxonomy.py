@@ -138,6 +138,14 @@ class Taxonomy:
         if count > 1:
             raise ValueError(f"taxonomy {self.name!r}: two categories have the {what} {value!r}")
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Once: a look-up by taxonomy happens for every item of a file."""
+        return hash(self.categories)
+
     @property
     def num_categories(self) -> int:
         return len(self.categories)
