@@ -66,7 +66,7 @@ if TYPE_CHECKING or HOST == "lite":
         inference_on_dataset,
         verify_results,
     )
-    from match_rcnn.lite.layers import Conv2d, Linear, ShapeSpec
+    from match_rcnn.lite.layers import Conv2d, FrozenBatchNorm2d, Linear, ShapeSpec
     from match_rcnn.lite.modeling import (
         BACKBONE_REGISTRY,
         ROI_HEADS_REGISTRY,
@@ -94,7 +94,7 @@ if TYPE_CHECKING or HOST == "lite":
         Keypoints,
         PolygonMasks,
     )
-    from match_rcnn.lite.structures.boxes import matched_pairwise_iou, pairwise_iou
+    from match_rcnn.lite.structures.boxes import matched_pairwise_iou, pairwise_ioa, pairwise_iou
     from match_rcnn.lite.utils import comm
     from match_rcnn.lite.utils.events import EventStorage, EventWriter, get_event_storage
     from match_rcnn.lite.utils.file_io import PathManager
@@ -128,7 +128,7 @@ else:
         inference_on_dataset,
         verify_results,
     )
-    from detectron2.layers import Conv2d, Linear, ShapeSpec
+    from detectron2.layers import Conv2d, FrozenBatchNorm2d, Linear, ShapeSpec
     from detectron2.modeling import (
         BACKBONE_REGISTRY,
         ROI_HEADS_REGISTRY,
@@ -156,7 +156,7 @@ else:
         Keypoints,
         PolygonMasks,
     )
-    from detectron2.structures.boxes import matched_pairwise_iou, pairwise_iou
+    from detectron2.structures.boxes import matched_pairwise_iou, pairwise_ioa, pairwise_iou
     from detectron2.utils import comm
     from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
     from detectron2.utils.file_io import PathManager

@@ -19,6 +19,7 @@ from match_rcnn.d2 import (
     Instances,
     ShapeSpec,
     configurable,
+    pairwise_ioa,
     pairwise_iou,
 )
 from match_rcnn.data.ignore_regions import ignore_regions_of
@@ -28,10 +29,8 @@ Tensor = torch.Tensor
 
 def lies_in(boxes: Boxes, regions: Boxes, overlap: float) -> Tensor:
     """(R,) whether at least this part of a box's area lies in one of the regions."""
-    low, high = boxes.tensor[:, None].split(2, dim=2)
-    first, last = regions.tensor[None].split(2, dim=2)
-    inside = (torch.minimum(high, last) - torch.maximum(low, first)).clamp(min=0).prod(2)
-    return ((inside > 0) & (inside >= overlap * boxes.area()[:, None])).any(1)
+    part = pairwise_ioa(regions, boxes)
+    return ((part > 0) & (part >= overlap)).any(0)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

@@ -5,11 +5,9 @@ Shapes: images ``(B, 3, H, W)`` with H and W multiples of 32; stage ``resN`` has
 
 from collections.abc import Iterable
 
-import torch
 from torch import nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
-from match_rcnn.d2 import FPN, Backbone, CfgNode, LastLevelMaxPool
+from match_rcnn.d2 import FPN, Backbone, CfgNode, FrozenBatchNorm2d, LastLevelMaxPool
 
 #: Stages by their stride.
 STAGES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
@@ -49,19 +47,7 @@ def replace_batch_norm(model: nn.Module, norm: str) -> nn.Module:
         raise ValueError(f"a backbone's NORM must be one of {NORMS}, got {norm!r}")
     if norm == "SyncBN":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return _freeze_batch_norm(model) if norm == "FrozenBN" else model
-
-
-def _freeze_batch_norm(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        frozen = FrozenBatchNorm2d(module.num_features, module.eps)
-        state = module.state_dict()
-        state.pop("num_batches_tracked", None)
-        frozen.load_state_dict(state)
-        return frozen
-    for name, child in module.named_children():
-        setattr(module, name, _freeze_batch_norm(child))
-    return module
+    return FrozenBatchNorm2d.convert_frozen_batchnorm(model) if norm == "FrozenBN" else model
 
 
 def freeze(modules: Iterable[nn.Module]) -> None:
@@ -69,12 +55,4 @@ def freeze(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         for parameter in module.parameters():
             parameter.requires_grad = False
-        for name, child in module.named_children():
-            setattr(module, name, _freeze_batch_norm(child))
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of (B, C, H, W) maps."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        FrozenBatchNorm2d.convert_frozen_batchnorm(module)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models.convnext import LayerNorm2d
 
 from match_rcnn.d2 import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec, configurable
 from match_rcnn.modeling.backbones.stages import (
     STAGES,
-    ChannelNorm,
     fpn,
     freeze,
     has_layer_norm,
@@ -64,7 +64,7 @@ class TorchvisionBackbone(Backbone):
         self._out_feature_strides = {stage: strides[end] for end, stage in self._ends.items()}
         norms = has_layer_norm(self.features)
         self.norms = nn.ModuleDict(
-            {stage: ChannelNorm(width) for stage, width in channels.items()} if norms else {}
+            {stage: LayerNorm2d(width) for stage, width in channels.items()} if norms else {}
         )
         freeze(
             layer

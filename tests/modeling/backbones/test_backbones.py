@@ -14,7 +14,7 @@ from match_rcnn.d2 import Boxes, DetectionCheckpointer, EventStorage, Instances,
 from match_rcnn.engine.trainer import MatchRCNNTrainer
 from match_rcnn.engine.weights import convert_weights
 from match_rcnn.modeling.backbones import TimmBackbone, TorchvisionBackbone
-from match_rcnn.modeling.backbones.stages import ChannelNorm, replace_batch_norm
+from match_rcnn.modeling.backbones.stages import replace_batch_norm
 
 #: The channels of each family's stages, as its paper has them.
 CHANNELS = {
@@ -78,12 +78,6 @@ def test_only_networks_with_layer_norm_get_norms():
     assert not TorchvisionBackbone(name="efficientnet_b0").norms
 
 
-def test_channel_norm_normalises_each_position():
-    y = ChannelNorm(8)(torch.randn(2, 8, 3, 5) * 4 + 1)
-    assert y.mean(1).abs().max() < 1e-5
-    assert (y.var(1, unbiased=False) - 1).abs().max() < 1e-3
-
-
 @pytest.mark.parametrize(
     ("freeze_at", "frozen"),
     [(0, 0), (1, 1), (2, 2), (3, 4)],  # a stem of stride 2, then layers of stride 4, 8, 8, 16 ...
@@ -105,7 +99,9 @@ def test_frozen_batch_norm_is_batch_norm_at_rest():
     frozen = replace_batch_norm(deepcopy(block), "FrozenBN").train()
     x = torch.randn(1, 3, 5, 5)
     torch.testing.assert_close(frozen(x), block.eval()(x))
-    assert frozen.state_dict().keys() == block.state_dict().keys() - {"1.num_batches_tracked"}
+    counter = {"1.num_batches_tracked"}  # which a host may keep
+    assert frozen.state_dict().keys() | counter == block.state_dict().keys()
+    assert not list(frozen[1].parameters())
     with pytest.raises(ValueError, match="NORM must be one of"):
         replace_batch_norm(block, "GN")
 
