@@ -103,6 +103,7 @@ def test_clipping_is_what_the_raster_says(seed):
     moved = polygon + 20  # the whole of it lies in 80 x 80
     expected = filled([moved], 80, 80)[20:50, 20:60]
     clipped = clip_polygon(polygon, 40, 30)
+    assert ((clipped >= 0) & (clipped <= [40, 30])).all()
     if len(clipped) < 3:
         assert expected.sum() <= 30
         return
