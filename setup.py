@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
     "tabulate>=0.9",
     "termcolor>=2.0",
     "orjson>=3.9",
+    "safetensors>=0.4.3",
     "PyYAML>=6.0",
     "tensorboard>=2.12",
     "Jinja2>=3.1",

@@ -54,12 +54,13 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.INPUT.ATTRIBUTES = []
 
     # Large-scale jitter in the place of INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: training images
-    # are resized by a factor from this range (1: they just fit) and cropped or padded to a square.
+    # are resized by a factor from this range (1: they just fit) and cropped or padded to a
+    # frame of SIZE (height, width).
     cfg.INPUT.LARGE_SCALE_JITTER = CfgNode()
     cfg.INPUT.LARGE_SCALE_JITTER.ENABLED = False
     cfg.INPUT.LARGE_SCALE_JITTER.MIN_SCALE = 0.1
     cfg.INPUT.LARGE_SCALE_JITTER.MAX_SCALE = 2.0
-    cfg.INPUT.LARGE_SCALE_JITTER.SIZE = 1024
+    cfg.INPUT.LARGE_SCALE_JITTER.SIZE = (1024, 1024)
     # Training images are turned by up to so many degrees either way.
     cfg.INPUT.ROTATION = 0.0
     # Training images' brightness, contrast and saturation change by a factor from 1 - x to 1 + x,

@@ -16,7 +16,7 @@ from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import Float32Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Garment:
     """A clothing item in a photo.
 
@@ -36,6 +36,20 @@ class Garment:
     landmarks: Float32Array | None = None
     mask: npt.NDArray[np.bool_] | None = None
     embedding: Float32Array | None = None
+
+    def __repr__(self) -> str:
+        """One line: arrays by their sizes, but for the box."""
+        parts = [self.category.name]
+        if self.score is not None:
+            parts.append(f"score {self.score:.2f}")
+        parts.append("box " + " ".join(f"{value:.0f}" for value in self.box))
+        if self.landmarks is not None:
+            parts.append(f"{len(self.landmarks)} landmarks")
+        if self.mask is not None:
+            parts.append(f"mask of {int(self.mask.sum())} pixels")
+        if self.embedding is not None:
+            parts.append(f"embedding of {len(self.embedding)}")
+        return f"Garment({', '.join(parts)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values; the mask as pixel count only."""

@@ -36,7 +36,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[Any]:
     if jitter.ENABLED:
         # In the place of the host's resizing, which comes first.
         scales = (jitter.MIN_SCALE, jitter.MAX_SCALE)
-        augmentations[0] = LargeScaleJitter(scales, jitter.SIZE, pad)
+        augmentations[0] = LargeScaleJitter(scales, tuple(jitter.SIZE), pad)
     if cfg.INPUT.ROTATION:
         augmentations.append(RandomRotation(cfg.INPUT.ROTATION, pad))
     node = cfg.INPUT.COLOR_JITTER
@@ -242,21 +242,21 @@ class ColorTransform(T.Transform):  # type: ignore[misc]
 
 
 class LargeScaleJitter(T.Augmentation):  # type: ignore[misc]
-    """Resize by a factor from a wide range, then crop or pad to a fixed square (Ghiasi et al.,
+    """Resize by a factor from a wide range, then crop or pad to a fixed frame (Ghiasi et al.,
     Simple Copy-Paste, CVPR 2021).
 
     Args:
-        scales: the least and the largest factor; with 1 the image just fits into the square.
-        size: side of the square, pixels.
+        scales: the least and the largest factor; with 1 the image just fits into the frame.
+        size: H, W of the frame, pixels.
         pad: a value a channel.
 
     Raises:
         ValueError: the range is empty or not above 0, or the size is not.
     """
 
-    def __init__(self, scales: tuple[float, float], size: int, pad: list[int]) -> None:
+    def __init__(self, scales: tuple[float, float], size: Size, pad: list[int]) -> None:
         super().__init__()
-        if not 0 < scales[0] <= scales[1] or size < 1:
+        if not 0 < scales[0] <= scales[1] or min(size) < 1:
             raise ValueError(
                 "INPUT.LARGE_SCALE_JITTER needs 0 < MIN_SCALE <= MAX_SCALE and SIZE >= 1, got "
                 f"{scales[0]}, {scales[1]} and {size}"
@@ -265,10 +265,14 @@ class LargeScaleJitter(T.Augmentation):  # type: ignore[misc]
 
     def get_transform(self, image: Array) -> Any:
         height, width = image.shape[:2]
-        factor = np.random.uniform(*self.scales) * self.size / max(height, width)  # noqa: NPY002
+        fit = min(self.size[0] / height, self.size[1] / width)
+        factor = np.random.uniform(*self.scales) * fit  # noqa: NPY002
         new = [max(1, round(side * factor)) for side in (height, width)]
-        y, x = (np.random.randint(max(side - self.size, 0) + 1) for side in new)  # noqa: NPY002
-        frame = FrameTransform(x, y, (self.size, self.size), self.pad)
+        y, x = (
+            np.random.randint(max(side - room, 0) + 1)  # noqa: NPY002
+            for side, room in zip(new, self.size, strict=True)
+        )
+        frame = FrameTransform(x, y, self.size, self.pad)
         return T.TransformList([T.ResizeTransform(height, width, *new), frame])
 
 

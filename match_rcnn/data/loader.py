@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.utils.data as torchdata
 
@@ -17,8 +18,15 @@ from match_rcnn.d2 import (
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream, PairIndex
 from match_rcnn.data.readable import ReadableSamples
-from match_rcnn.data.streams import Items, MixedStream, ShuffledStream, StreamBatchSampler
+from match_rcnn.data.streams import (
+    Items,
+    MixedStream,
+    ShuffledStream,
+    StreamBatchSampler,
+    repeat_rates,
+)
 from match_rcnn.data.taxonomy import common_taxonomy
+from match_rcnn.utils.arrays import FloatArray
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
 Batch = list[dict[str, Any]]
@@ -32,8 +40,8 @@ class Mixture:
     counts: Sequence[int]
     weights: Sequence[float]
 
-    def stream(self, items: Items, seed: int) -> MixedStream:
-        return MixedStream(items, seed, self.counts, self.weights)
+    def stream(self, items: Items, seed: int, rates: FloatArray | None = None) -> MixedStream:
+        return MixedStream(items, seed, self.counts, self.weights, rates)
 
 
 def list_collator(batch: Batch) -> Batch:
@@ -51,6 +59,7 @@ def build_train_loader(
     group_by_orientation: bool = True,
     pair_share: float | None = None,
     mixture: Mixture | None = None,
+    rates: FloatArray | None = None,
     pin_memory: bool = False,
 ) -> torchdata.DataLoader[Batch]:
     """The training loader of this process; batches are lists of mapped samples.
@@ -65,12 +74,17 @@ def build_train_loader(
             would split them.
         pair_share: of the images, how many come as user/shop pairs; None: no pairs.
         mixture: where the items are of several data sets that take turns; None: they are one.
+        rates: how often each item comes, relative to the others of its data set; None: equally.
         pin_memory: whether images come in page-locked memory, from which a GPU copies them faster.
     """
     index = PairIndex(items)
     index.mark(items)
     stored = DatasetFromList(items, copy=False)
-    images = ShuffledStream(stored, seed) if mixture is None else mixture.stream(stored, seed)
+    images = (
+        ShuffledStream(stored, seed, rates=rates)
+        if mixture is None
+        else mixture.stream(stored, seed, rates)
+    )
     place = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
     stream: ShuffledStream | PairedStream = images
     if pair_share is None:
@@ -160,6 +174,7 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         )
     parts = _waiting.pop(_data_of(cfg), None) or _read(cfg)
     weights = cfg.DATASETS.TRAIN_WEIGHTS
+    threshold = cfg.DATALOADER.REPEAT_THRESHOLD
     return build_train_loader(
         [item for part in parts for item in part],
         GarmentMapper(cfg, is_train=True),
@@ -169,5 +184,6 @@ def build_train_loader_from_cfg(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         group_by_orientation=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         pair_share=cfg.DATALOADER.PAIR_SHARE if kind == "PairSampler" else None,
         mixture=Mixture([len(part) for part in parts], weights) if weights else None,
+        rates=np.concatenate([repeat_rates(p, threshold) for p in parts]) if threshold else None,
         pin_memory=cfg.DATALOADER.PIN_MEMORY,
     )

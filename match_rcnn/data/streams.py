@@ -10,14 +10,16 @@ saved but the seed: to continue at iteration ``i``, the first ``i`` batches are 
 loading.
 """
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch.utils.data as torchdata
 
-from match_rcnn.utils.arrays import IntArray
+from match_rcnn.utils.arrays import FloatArray, IntArray
 
 
 class Items(Protocol):
@@ -29,10 +31,19 @@ class Items(Protocol):
 
 
 class EpochOrder:
-    """An endless sequence of the numbers below ``count``, permuted anew every epoch."""
+    """An endless sequence of the numbers below ``count``, permuted anew every epoch.
 
-    def __init__(self, count: int, seed: int, shuffle: bool = True) -> None:
+    Args:
+        rates: how often each number comes, relative to the others; None: once an epoch. An epoch
+            has ``count`` numbers all the same: where some come more often, others come less.
+    """
+
+    def __init__(
+        self, count: int, seed: int, shuffle: bool = True, rates: FloatArray | None = None
+    ) -> None:
         self.count, self.seed, self.shuffle = count, seed, shuffle
+        #: Where each number's share of an epoch's places ends.
+        self._ends = None if rates is None else np.cumsum(rates / rates.sum() * count)
         self._epoch = -1
         self._order: IntArray = np.arange(0)
 
@@ -43,9 +54,13 @@ class EpochOrder:
         return int(self._order[place])
 
     def _draw(self, epoch: int) -> IntArray:
-        if not self.shuffle:
-            return np.arange(self.count)
-        return np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        numbers: IntArray = np.arange(self.count)
+        generator = np.random.default_rng([self.seed, epoch])
+        if self._ends is not None:
+            # Systematic sampling: a number with share s comes floor(s) or ceil(s) times.
+            marks = numbers + generator.uniform()
+            numbers = np.searchsorted(self._ends, marks, side="right").clip(max=self.count - 1)
+        return generator.permutation(numbers) if self.shuffle else numbers
 
 
 class ShuffledStream:
@@ -53,15 +68,21 @@ class ShuffledStream:
 
     ``stream[p]`` is a copy of the item at position ``p`` with the key ``"seed"`` added, from
     which the mapper draws the sample's augmentations. ``len`` is that of one epoch.
+
+    Args:
+        rates: as :class:`EpochOrder` takes them, one an item.
     """
 
-    def __init__(self, items: Items, seed: int, shuffle: bool = True) -> None:
+    def __init__(
+        self, items: Items, seed: int, shuffle: bool = True, rates: FloatArray | None = None
+    ) -> None:
         if len(items) == 0:
             raise ValueError("the training set holds no image; check DATASETS.TRAIN and its files")
         self.items = items
         self.seed = seed
         self._shuffle = shuffle
-        self._order = EpochOrder(len(items), seed, shuffle)
+        self._rates = rates
+        self._order = EpochOrder(len(items), seed, shuffle, rates)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -73,7 +94,7 @@ class ShuffledStream:
     def reseed(self, seed: int) -> None:
         """Become the stream of another seed."""
         self.seed = seed
-        self._order = EpochOrder(len(self.items), seed, self._shuffle)
+        self._order = EpochOrder(len(self.items), seed, self._shuffle, self._rates)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         item = dict(self.items[self.index(position)])
@@ -109,20 +130,26 @@ class MixedStream(ShuffledStream):
         items: of all data sets, one after the other.
         counts: how many of them are each data set's.
         weights: what part of the samples each data set gets, relative to the others.
+        rates: as :class:`EpochOrder` takes them, one an item; they tell items of a data set apart.
 
     Raises:
         ValueError: the weights are not numbers above 0, one for each data set.
     """
 
     def __init__(
-        self, items: Items, seed: int, counts: Sequence[int], weights: Sequence[float]
+        self,
+        items: Items,
+        seed: int,
+        counts: Sequence[int],
+        weights: Sequence[float],
+        rates: FloatArray | None = None,
     ) -> None:
         if len(weights) != len(counts) or not all(0 < w < float("inf") for w in weights):
             raise ValueError(
                 f"DATASETS.TRAIN_WEIGHTS: expected {len(counts)} numbers above 0, one for each "
                 f"data set of DATASETS.TRAIN; got {list(weights)}"
             )
-        super().__init__(items, seed)
+        super().__init__(items, seed, rates=rates)
         self._starts = np.cumsum([0, *counts])
         shares = _whole_shares(weights)
         turns = [((i + 0.5) / share, k, i) for k, share in enumerate(shares) for i in range(share)]
@@ -133,8 +160,15 @@ class MixedStream(ShuffledStream):
 
     def _own_orders(self) -> list[EpochOrder]:
         seeds = np.random.SeedSequence([self.seed, 4]).generate_state(len(self._shares))
-        counts = np.diff(self._starts).tolist()
-        return [EpochOrder(n, int(s)) for n, s in zip(counts, seeds, strict=True)]
+        parts = [slice(a, b) for a, b in itertools.pairwise(self._starts)]
+        return [
+            EpochOrder(
+                part.stop - part.start,
+                int(seed),
+                rates=None if self._rates is None else self._rates[part],
+            )
+            for part, seed in zip(parts, seeds, strict=True)
+        ]
 
     def index(self, position: int) -> int:
         rounds, place = divmod(position, len(self._round))
@@ -149,6 +183,24 @@ class MixedStream(ShuffledStream):
     def _alternatives(self, position: int) -> range:
         part, _ = self._round[position % len(self._round)]
         return range(int(self._starts[part]), int(self._starts[part + 1]))
+
+
+def repeat_rates(items: Sequence[dict[str, Any]], threshold: float) -> FloatArray:
+    """(N,) how often each image shall come, so that rare categories are seen more often.
+
+    A category in a part ``f`` of the images asks for ``max(1, sqrt(threshold / f))``; an image gets
+    what its rarest category asks for (Gupta, Dollar and Girshick, LVIS, CVPR 2019, section 4.3).
+
+    Args:
+        items: dataset dicts of one data set.
+        threshold: a part of the images, above 0: categories in more of them come as they do.
+    """
+    found = [
+        {a["category_id"] for a in item["annotations"] if not a.get("iscrowd", 0)} for item in items
+    ]
+    images = Counter(itertools.chain.from_iterable(found))
+    asked = {c: max(1.0, math.sqrt(threshold * len(items) / n)) for c, n in images.items()}
+    return np.array([max((asked[c] for c in categories), default=1.0) for categories in found])
 
 
 def _whole_shares(weights: Sequence[float]) -> list[int]:

@@ -15,7 +15,7 @@ from match_rcnn.d2 import (
     Instances,
 )
 from match_rcnn.data.images import read_image
-from match_rcnn.data.taxonomy import Taxonomy
+from match_rcnn.inference.model_file import find_model, read_config, stated_taxonomy
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_instances
@@ -51,7 +51,7 @@ class MatchRCNNPredictor:
         if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
-        self.taxonomy = _stated_taxonomy(cfg.MODEL.WEIGHTS) or taxonomy_from_config(cfg)
+        self.taxonomy = stated_taxonomy(cfg.MODEL.WEIGHTS) or taxonomy_from_config(cfg)
         follow_taxonomy(cfg, self.taxonomy)
         cfg.freeze()
         self.cfg = cfg
@@ -61,6 +61,25 @@ class MatchRCNNPredictor:
         self._predictor = DefaultPredictor(bare)
         DetectionCheckpointer(self._predictor.model).load(cfg.MODEL.WEIGHTS)
         apply_switches(self._predictor.model, cfg)
+
+    @classmethod
+    def pretrained(
+        cls,
+        name: str | Path = "street",
+        score_threshold: float | None = None,
+        opts: list[str] | None = None,
+    ) -> "MatchRCNNPredictor":
+        """A model that comes with the package, or a model file of one's own
+        (:mod:`match_rcnn.inference.model_file`); each holds its config.
+
+        Raises:
+            FileNotFoundError: there is neither a shipped model nor a file of that name.
+        """
+        file = find_model(name)
+        cfg = read_config(file)
+        cfg.merge_from_list(opts or [])
+        cfg.MODEL.WEIGHTS = str(file)
+        return cls(cfg, score_threshold)
 
     @classmethod
     def from_files(
@@ -128,13 +147,3 @@ def without_duplicates(found: Instances, threshold: float) -> Instances:
     """Of detections that overlap by more than an IoU of ``threshold``, whatever their categories,
     the most confident one; most confident first."""
     return found[nms(found.pred_boxes.tensor, found.scores, threshold)]
-
-
-def _stated_taxonomy(weights: str) -> Taxonomy | None:
-    """What a checkpoint says of its categories; None for those of before, and of others."""
-    if not weights.endswith(".pth"):
-        return None
-    checkpointer: Any = DetectionCheckpointer(torch.nn.Module())
-    local = checkpointer.path_manager.get_local_path(weights)
-    stated = checkpointer._load_file(local).get("taxonomy")
-    return None if stated is None else Taxonomy.from_dict(stated, weights)

@@ -158,7 +158,7 @@ def test_a_landmark_that_leaves_the_image_is_not_labelled():
 def test_large_scale_jitter_has_one_size_and_moves_points_with_pixels():
     image = np.zeros((60, 90, 3), np.uint8)
     image[20:40, 30:60] = 255
-    jitter = LargeScaleJitter((0.5, 2.0), 64, PAD)
+    jitter = LargeScaleJitter((0.5, 2.0), (64, 64), PAD)
     np.random.seed(0)  # noqa: NPY002
     shown = 0
     for _ in range(20):
@@ -176,11 +176,22 @@ def test_large_scale_jitter_has_one_size_and_moves_points_with_pixels():
     assert shown >= 10
 
 
+def test_at_a_scale_of_one_an_image_just_fits_into_the_frame():
+    for size, room in (((60, 30), (80, 60)), ((30, 90), (20, 60))):
+        given_in = T.AugInput(np.full((*size, 3), 255, np.uint8))
+        LargeScaleJitter((1.0, 1.0), (80, 60), [0, 0, 0])(given_in)
+        assert given_in.image.shape == (80, 60, 3)
+        rows, columns = np.nonzero(given_in.image[..., 0])
+        fit = min(80 / size[0], 60 / size[1])
+        assert (rows.max() + 1, columns.max() + 1) == (round(size[0] * fit), round(size[1] * fit))
+        assert (rows.max() + 1, columns.max() + 1) <= room
+
+
 def test_the_same_seed_gives_the_same_picture():
     image = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
     augmentations = T.AugmentationList(
         [
-            LargeScaleJitter((0.5, 2.0), 32, PAD),
+            LargeScaleJitter((0.5, 2.0), (32, 32), PAD),
             RandomRotation(20, PAD),
             ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, is_bgr=True),
         ]

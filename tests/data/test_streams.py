@@ -1,11 +1,17 @@
 import itertools
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from match_rcnn.data.streams import MixedStream, ShuffledStream, StreamBatchSampler
+from match_rcnn.data.streams import (
+    MixedStream,
+    ShuffledStream,
+    StreamBatchSampler,
+    repeat_rates,
+)
 
 
 def items(n):
@@ -131,3 +137,44 @@ class TestMixedStream:
     def test_bad_weights(self, weights):
         with pytest.raises(ValueError, match="TRAIN_WEIGHTS: expected 3 numbers above 0"):
             self.stream(weights)
+
+
+class TestRepeats:
+    """Rare categories come more often."""
+
+    def photos(self, *categories):
+        return [{"annotations": [{"category_id": c} for c in found]} for found in categories]
+
+    def test_rates_by_hand(self):
+        # Category 0 is in all four images, 1 in one of them: sqrt(0.5 / 0.25).
+        images = self.photos([0], [0], [0], [0, 1])
+        assert repeat_rates(images, 0.5).tolist() == pytest.approx([1, 1, 1, 2**0.5])
+        assert repeat_rates(images, 0.25).tolist() == [1, 1, 1, 1]
+
+    def test_images_without_items_and_ignore_regions_ask_for_nothing(self):
+        images = [*self.photos([], [0]), {"annotations": [{"category_id": 5, "iscrowd": 1}]}]
+        assert repeat_rates(images, 0.01).tolist() == [1, 1, 1]
+
+    @given(st.lists(st.floats(0.2, 8), min_size=1, max_size=30), st.integers(0, 99))
+    def test_an_epoch_holds_each_as_often_as_its_share_says(self, rates, seed):
+        rates = np.array(rates)
+        n = len(rates)
+        stream = ShuffledStream(items(n), seed, rates=rates)
+        share = rates / rates.sum() * n
+        for epoch in range(3):
+            shown = [stream.index(epoch * n + i) for i in range(n)]
+            often = np.bincount(shown, minlength=n)
+            assert (often >= np.floor(share - 1e-9)).all()
+            assert (often <= np.ceil(share + 1e-9)).all()
+
+    def test_equal_rates_are_no_rates_but_for_the_order(self):
+        stream = ShuffledStream(items(9), 3, rates=np.full(9, 2.5))
+        assert sorted(stream.index(i) for i in range(9)) == list(range(9))
+
+    def test_of_mixed_data_sets_each_has_its_own(self):
+        rates = np.array([1, 1, 1, 5, 1, 1, 6.0])
+        stream = MixedStream(items(7), 0, [4, 3], [1, 1], rates)
+        shown = np.bincount([stream.index(i) for i in range(2400)], minlength=7)
+        assert shown[:4].tolist() == pytest.approx([150, 150, 150, 750], abs=40)
+        assert shown[4:].tolist() == pytest.approx([150, 150, 900], abs=40)
+        assert stream.index(77) == MixedStream(items(7), 0, [4, 3], [1, 1], rates).index(77)

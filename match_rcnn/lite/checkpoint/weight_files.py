@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from .safe_pickle import load_arrays
 
@@ -19,6 +20,8 @@ _BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
 def read_plain(path: str | os.PathLike[str]) -> Any:
     """What a ``.pkl`` file of numpy arrays, or any other file as of ``torch.save``, holds.
 
+    A ``.safetensors`` file is ``{"model": tensors by name, "metadata": texts by name}``.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind or would need to run code.
@@ -26,15 +29,23 @@ def read_plain(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     with open(path, "rb") as file:
         try:
+            if path.endswith(".safetensors"):
+                return _read_safetensors(path)
             if path.endswith(".pkl"):
                 return load_arrays(file)
             if not file.read(4).startswith(_BEGINNINGS):
                 raise pickle.UnpicklingError("it does not begin as files of torch.save do")
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError) as error:
             reason = _reason(error)
             raise ValueError(f"{path} cannot be read as plain weights: {reason}") from error
+
+
+def _read_safetensors(path: str) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {"model": weights, "metadata": file.metadata() or {}}
 
 
 def _reason(error: Exception) -> str:
