@@ -32,6 +32,7 @@ from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_size import IMAGE_SUFFIXES, UnreadableImageError, read_image_size
 from match_rcnn.data.image_sources import read_image_sources
 from match_rcnn.data.problems import MissingDataError
+from match_rcnn.data.recognition import register_deepfashion
 from match_rcnn.data.sources import DataSet, source_named
 from match_rcnn.data.sources.coco import CocoSource
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, Item, parse_annotation
@@ -47,7 +48,8 @@ TEST_SPLIT = "test"
 
 
 def register_data_sets(names: Iterable[str], files: Sequence[str | Path] = ()) -> None:
-    """Register DeepFashion2's splits, and those of ``names`` that a data sets file describes.
+    """Register the splits of DeepFashion2 and DeepFashion (2016), and those of ``names`` that a
+    data sets file describes.
 
     Args:
         files: data sets files (yaml); behind them come those in :func:`datasets_folder`.
@@ -58,6 +60,7 @@ def register_data_sets(names: Iterable[str], files: Sequence[str | Path] = ()) -
         ValueError: a data sets file cannot be used, or a name is nowhere; the message says which.
     """
     register_deepfashion2()
+    register_deepfashion(datasets_folder())
     entries: dict[str, tuple[Path, Any]] = {}
     for file in [*map(Path, files), *sorted(datasets_folder().glob("*.yaml"))]:
         for name, entry in _read_entries(file).items():
@@ -67,9 +70,11 @@ def register_data_sets(names: Iterable[str], files: Sequence[str | Path] = ()) -
             file, entry = entries[name]
             register_data_set(name, _data_set(name, entry, file))
         elif name not in DatasetCatalog.list():
-            known = ", ".join(sorted({*entries, *DatasetCatalog.list()}))
+            names_known = {*entries, *DatasetCatalog.list()}
+            known = ", ".join(sorted(n for n in names_known if not n.startswith("deepfashion_")))
             raise ValueError(
-                f"DATASETS: {name!r} is not known; there are {known}. A yaml describes others "
+                f"DATASETS: {name!r} is not known; there are {known}, and "
+                "deepfashion_BENCHMARK_SPLIT (datasets/README.md). A yaml describes others "
                 "(docs/your_data.md): --data FILE, or in the folder of the data sets"
             )
 

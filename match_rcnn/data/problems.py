@@ -30,10 +30,22 @@ class Reason(str, Enum):
     BOX_EMPTY = "box without area"
     BOX_OUTSIDE = "box wholly outside the image"
     POLYGON = "polygon of fewer than 3 points"
+    LISTED_IMAGE_MISSING = "listed image without a file"
+    SPLIT = "unknown split"
+    NO_BOX = "image without a box"
+    SHAPE = "two resolutions of different shape"
 
     BOX_PARTLY_OUTSIDE = "box partly outside the image"
     ATTRIBUTE_RANGE = "attribute out of its range"
     SOURCE_UNKNOWN = "source is neither user nor shop"
+    BOX_REPLACED = "box without area or outside the image, the whole image in its place"
+    LABEL_MISSING = "image without a row in a list of labels, these unknown"
+    CATEGORY_UNLISTED = "category that the list of names has not, unknown"
+    LANDMARK_OUTSIDE = "visible landmark outside the image, counted as cut off"
+    LANDMARK_VISIBILITY = "landmark visibility other than 0, 1, 2, counted as cut off"
+    CLOTHES_TYPE = "category and landmarks of different types of clothes"
+    SEVERAL_ITEMS = "image of several items, the first kept"
+    DOMAIN = "lists that disagree whether a photo is of a consumer or a shop"
 
 
 IMAGE_LEFT_OUT = "image left out"

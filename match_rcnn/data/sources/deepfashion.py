@@ -44,11 +44,13 @@ class Rows:
         file: where they come from.
         lines: each row's text; row ``i`` is line ``i + first`` of the file.
         first: the line number of the first.
+        header: the names of the columns; empty where the list has no such line.
     """
 
     file: Path
     lines: list[str]
     first: int = 3
+    header: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -87,17 +89,19 @@ class Rows:
 
 
 def find_file(root: Path, name: str, below: str = "Anno") -> Path:
-    """The file of this name in ``root/below`` or in a folder in it, the nearest.
+    """The file of this name in ``root/below`` or in a folder in it, the nearest. Newer releases
+    say ``Anno_coarse`` for ``Anno``.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    found = sorted((root / below).rglob(name), key=lambda path: (len(path.parts), path))
-    if not found:
-        raise MissingDataError(
-            f"no {name} below {root / below}; expected the data set's folder, with Anno/ and Eval/"
-        )
-    return found[0]
+    for folder in (root / below, root / f"{below}_coarse"):
+        found = sorted(folder.rglob(name), key=lambda path: (len(path.parts), path))
+        if found:
+            return found[0]
+    raise MissingDataError(
+        f"no {name} below {root / below}; expected the data set's folder, with Anno/ and Eval/"
+    )
 
 
 def read_rows(file: Path, header: bool = True) -> Rows:
@@ -124,7 +128,7 @@ def read_rows(file: Path, header: bool = True) -> Rows:
             f"{file} says {count} rows and has {len(lines) - first}; it may be cut off: "
             "download it again"
         )
-    return Rows(file, lines[first:], first + 1)
+    return Rows(file, lines[first:], first + 1, tuple(lines[1].split()) if header else ())
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ class Names:
 
     Attributes:
         names: in the order of the file.
-        types: (len(names),) from 1.
+        types: (len(names),) from 1; 0 where the list has no types (in-shop).
         file: where they come from.
     """
 
@@ -221,12 +225,23 @@ class Names:
 def read_names(root: Path, name: str) -> Names:
     """``list_category_cloth.txt`` or ``list_attr_cloth.txt``; names may hold blanks.
 
+    The second line tells the columns: a name, then a type (in-shop's attributes: none); before
+    them, in consumer-to-shop, a name in Chinese, which is passed over.
+
     Raises:
         FileNotFoundError, ValueError: see :func:`read_rows`.
     """
-    file = find_file(root, name)
-    names, types = read_rows(file).integers(1)
-    return Names(names.tolist(), types[:, 0], file)
+    return read_names_of(find_file(root, name))
+
+
+def read_names_of(file: Path) -> Names:
+    """:func:`read_names` of a file."""
+    rows = read_rows(file)
+    if len(rows.header) == 1:
+        return Names([line.strip() for line in rows.lines], np.zeros(len(rows), np.int64), file)
+    names, types = rows.integers(1)
+    plain = [name.split(None, len(rows.header) - 2)[-1] for name in names.tolist()]
+    return Names(plain, types[:, 0], file)
 
 
 def read_categories(root: Path) -> tuple[Strings, IntArray]:
@@ -303,17 +318,20 @@ def _slots_of_row(values: Sequence[str]) -> tuple[list[int], FloatArray]:
     return slots, numbers[:, [1, 2, 0]]
 
 
-def read_attributes(root: Path, count: int) -> tuple[Strings, npt.NDArray[np.int8]]:
+def read_attributes(
+    root: Path, count: int, name: str = "list_attr_img.txt"
+) -> tuple[Strings, npt.NDArray[np.int8]]:
     """(N,) images and their attributes (N, A) of ``list_attr_img.txt``: 1 has it, -1 has it not, 0
     unknown.
 
     Args:
         count: A.
+        name: of the list; ``list_attr_items.txt`` has items in the place of images.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_rows`; a row with another number of labels.
     """
-    file = find_file(root, "list_attr_img.txt")
+    file = find_file(root, name)
     with file.open("rb") as stream:
         total = _integer_line(stream.readline(), file)
         stream.readline()
@@ -381,13 +399,22 @@ def rows_of(images: Strings, wanted: Strings, file: str) -> IntArray:
     Raises:
         ValueError: some are not there; the message counts them and names the first.
     """
-    order = np.argsort(images, kind="stable")
-    at = np.searchsorted(images, wanted, sorter=order).clip(max=max(len(images) - 1, 0))
-    found = order[at] if len(images) else np.zeros(len(wanted), dtype=np.int64)
-    missing = images[found] != wanted if len(images) else np.ones(len(wanted), dtype=bool)
+    found = find_rows(images, wanted)
+    missing = found < 0
     if missing.any():
         raise ValueError(
             f"{int(missing.sum())} of {len(wanted)} images are not in {file}, such as "
             f"{wanted[missing][0]}"
         )
+    return found
+
+
+def find_rows(images: Strings, wanted: Strings) -> IntArray:
+    """(len(wanted),) where each wanted name stands in ``images``, -1 where it does not."""
+    if not len(images):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(images, kind="stable")
+    at = np.searchsorted(images, wanted, sorter=order).clip(max=len(images) - 1)
+    found: IntArray = order[at]
+    found[images[found] != wanted] = -1
     return found

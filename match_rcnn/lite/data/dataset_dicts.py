@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from tabulate import tabulate
+from torch.utils.data import ConcatDataset, Dataset
 
 from .catalog import DatasetCatalog, MetadataCatalog
 
@@ -19,8 +20,9 @@ DatasetDicts = list[dict[str, Any]]
 
 def get_detection_dataset_dicts(
     names: str | Sequence[str], filter_empty: bool = True, min_keypoints: int = 0
-) -> DatasetDicts:
-    """Load data sets by name and join them.
+) -> Any:
+    """Load data sets by name and join them. Torch data sets stay as they are, several are
+    chained; nothing is filtered.
 
     Args:
         names: registered names; those that state "thing_classes" must agree on them.
@@ -38,6 +40,8 @@ def get_detection_dataset_dicts(
     for name, part in loaded.items():
         if not part:
             raise ValueError(f"data set {name!r} holds no image")
+    if isinstance(loaded[names[0]], Dataset):
+        return loaded[names[0]] if len(names) == 1 else ConcatDataset(loaded.values())
     dicts = list(chain.from_iterable(loaded[name] for name in names))
     if "annotations" not in dicts[0]:
         return dicts
