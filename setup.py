@@ -25,6 +25,7 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12",
     "Jinja2>=3.1",
     "MarkupSafe>=2.1",
+    "shtab>=1.6",  # completion in shells
 ]
 
 GALLERY_REQUIRES = [
@@ -86,14 +87,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["match_rcnn", "match_rcnn.*"]),
+    packages=[*find_packages(include=["match_rcnn", "match_rcnn.*"]), "match_rcnn.configs"],
+    # The configs lie at the top, where people find them, and go along inside of the package.
+    package_dir={"match_rcnn.configs": "configs"},
     package_data={
         "match_rcnn": ["py.typed"],
+        "match_rcnn.configs": ["*.yaml"],
         "match_rcnn.data": ["*.json"],
         "match_rcnn.reporting": ["templates/*"],
         "match_rcnn.data.sources": ["*.json"],
         "match_rcnn.data.synthetic": ["*.json"],
     },
+    entry_points={"console_scripts": ["match-rcnn = match_rcnn.cli:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

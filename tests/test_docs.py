@@ -1,13 +1,15 @@
 """What pages tell people to type works; what pages, docstrings and messages point to is there."""
 
+import argparse
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from match_rcnn import cli
 from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import default_argument_parser
+from match_rcnn.utils.shipped import config_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/*.md"))]
@@ -31,15 +33,21 @@ def blocks(page, kind):
 
 
 def commands():
-    """(page, tool, its arguments) of every line of every shell block."""
+    """(page, command, its arguments) of every line of every shell block; the files of tools/ are
+    commands of other names."""
     for page in PAGES:
         for block in blocks(page, "sh"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 tools = [word for word in words if re.fullmatch(r"(\./)?tools/\w+\.py", word)]
                 if tools:
-                    tool = tools[0].removeprefix("./")
-                    yield name(page), tool, words[words.index(tools[0]) + 1 :]
+                    source = (ROOT / tools[0]).read_text()
+                    words = words[words.index(tools[0]) + 1 :]
+                    yield name(page), re.search(r'tool\("(.*)"\)', source)[1], words
+                elif words[:1] == ["match-rcnn"] and not words[1].startswith("-"):
+                    two = " ".join(words[1:3])
+                    command = two if two in cli.COMMANDS else words[1]
+                    yield name(page), command, words[1 + len(command.split()) :]
 
 
 COMMANDS = list(commands())
@@ -73,20 +81,27 @@ def config_keys(node, path=""):
             yield from config_keys(value, f"{path}{key}.")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "train_net" in c[1]], ids=told)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] == "train"], ids=told)
 def test_training_commands_are_understood(command):
-    args = default_argument_parser().parse_args(command[2])
+    args = cli.command_parser("train").parse_args(command[2])
     cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(ROOT / args.config_file))
+    cfg.merge_from_file(str(config_file(args.config_file)))
     cfg.merge_from_list(args.opts)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "train_net" not in c[1]], ids=told)
-def test_other_commands_have_flags_of_their_tools(command):
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] != "train"], ids=told)
+def test_other_commands_have_the_flags_that_pages_name(command):
     _, tool, words = command
     flags = {word.partition("=")[0] for word in words if word.startswith("--")}
-    source = (ROOT / tool).read_text()
-    assert [flag for flag in sorted(flags) if f'"{flag}"' not in source] == []
+    assert flags <= set(options(cli.command_parser(tool)))
+
+
+def options(parser):
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for other in action.choices.values():
+                yield from options(other)
 
 
 def test_the_slurm_script_is_the_one_in_tools():

@@ -24,6 +24,9 @@ LAYERS = (
     ("catalogue", "engine"),
     ("reporting",),
     ("experiments",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 #: The hosts themselves, which only the seam imports.
@@ -101,11 +104,11 @@ def test_only_the_seam_imports_a_host():
     assert wrong == []
 
 
-def test_nothing_imports_experiments_but_the_tools():
+def test_nothing_imports_experiments_but_the_commands():
     wrong = [
         str(path)
         for path in FILES
-        if path.parts[1] != "experiments"
+        if path.parts[1] not in ("experiments", "commands")
         and any(is_in(module, "match_rcnn.experiments") for module in imports(path))
     ]
     assert wrong == []
@@ -113,8 +116,18 @@ def test_nothing_imports_experiments_but_the_tools():
 
 @pytest.mark.parametrize("tool", sorted((ROOT / "tools").glob("*.py")), ids=lambda p: p.stem)
 def test_tools_hold_no_logic(tool):
-    """Arguments in, one call, a message: a tool has no class and imports nothing that computes."""
-    tree = ast.parse(tool.read_text(encoding="utf-8"))
+    """A tool is a command of another name."""
+    assert imports(tool.relative_to(ROOT)) == {"match_rcnn.cli", "match_rcnn.cli.tool"}
+    assert len(ast.parse(tool.read_text(encoding="utf-8")).body) == 3  # what, import, call
+
+
+COMMANDS = sorted((PACKAGE / "commands").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda path: path.stem)
+def test_commands_hold_no_logic(command):
+    """Arguments in, one call, an answer: a command imports nothing that computes."""
+    tree = ast.parse(command.read_text(encoding="utf-8"))
     assert not [node for node in tree.body if isinstance(node, ast.ClassDef)]
     computing = {"numpy", "torch", "torchvision", "cv2", "PIL", "pycocotools", "scipy"}
-    assert not {module.split(".")[0] for module in imports(tool.relative_to(ROOT))} & computing
+    assert not {module.split(".")[0] for module in imports(command.relative_to(ROOT))} & computing

@@ -1,74 +1,7 @@
 #!/usr/bin/env python
-"""Index a catalogue of photos, so that it can be searched by photo.
+"""The command ``match-rcnn index`` (match_rcnn/commands/index.py)."""
 
-    tools/build_gallery.py --config-file C --weights W --catalogue photos --output shop.gallery
-    tools/build_gallery.py ... --catalogue catalogue.json --boxes annotated
-    tools/build_gallery.py ... --num-gpus 8      (or: torchrun --nproc-per-node 8 tools/build...)
-    tools/build_gallery.py ... --index ivf       (for large galleries; needs match_rcnn[index])
-    tools/build_gallery.py ... --engine ray --address auto    (needs match_rcnn[ray])
-    tools/build_gallery.py --convert OLD --output NEW    (a gallery of format 1)
-
-The same command goes on after an interruption and takes in new photos. Photos that cannot be read
-are listed in OUTPUT/report.json.
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-from match_rcnn.catalogue.commands import build
-from match_rcnn.catalogue.indexing import BOXES
-from match_rcnn.engine.launch import launch
-from match_rcnn.retrieval.gallery.faiss import KINDS
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", type=Path)
-    parser.add_argument("--weights")
-    parser.add_argument("--catalogue", type=Path, metavar="FOLDER|COCO.json", help="the photos")
-    parser.add_argument("--convert", type=Path, metavar="OLD", help="a gallery of format 1")
-    parser.add_argument("--output", type=Path, required=True, metavar="INDEX")
-    parser.add_argument(
-        "--image-root",
-        type=Path,
-        metavar="FOLDER",
-        help="where a COCO file's photos are; by default its own folder, or ROOT/SPLIT/image for "
-        "ROOT/annotations/SPLIT.json",
-    )
-    parser.add_argument(
-        "--boxes",
-        choices=BOXES,
-        default="detected",
-        help="garments that the model finds, or those of the COCO file",
-    )
-    parser.add_argument("--min-score", type=float, default=0.5, help="of a detected garment")
-    parser.add_argument("--index", choices=KINDS, help="build a FAISS index at the end")
-    parser.add_argument("--target-recall", type=float, default=0.95, help="of the index, at 20")
-    parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="ray: a cluster's machines"
-    )
-    parser.add_argument("--address", help="of the Ray cluster; by default one on this machine")
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes; on the CPU as well")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
-    args = parser.parse_args()
-    missing = [n for n in ("config_file", "weights", "catalogue") if getattr(args, n) is None]
-    if missing and not args.convert:
-        parser.error(f"--{missing[0].replace('_', '-')} is needed to index photos")
-    return args
-
-
-def main() -> int:
-    args = parse()
-    try:
-        launch(build, args.num_gpus, dist_url="auto", args=(args,))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"build_gallery: {error}", file=sys.stderr)
-        return 1
-    return 0
-
+from match_rcnn.cli import tool
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tool("index")

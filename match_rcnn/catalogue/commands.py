@@ -1,4 +1,4 @@
-"""What ``tools/build_gallery.py`` and ``tools/search_gallery.py`` do with their arguments."""
+"""What the commands ``index`` and ``search`` do with their arguments."""
 
 import argparse
 import json
@@ -59,8 +59,12 @@ def _notes(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def search(args: argparse.Namespace) -> None:
-    """Search by a photo; prints the table, writes ``PHOTO.jpg`` and ``PHOTO.json``."""
+def search(args: argparse.Namespace) -> tuple[str, Any]:
+    """Search by a photo; writes ``PHOTO.jpg`` and ``PHOTO.json``.
+
+    Returns:
+        For people, and for machines: what was found, and where the picture is.
+    """
     if args.top < 1:
         raise ValueError(f"--top must be at least 1, got {args.top}")
     opened = Gallery.open(args.index)
@@ -80,14 +84,15 @@ def search(args: argparse.Namespace) -> None:
         method=args.method,
         group_by=None if args.group_by == "none" else args.group_by,
     )
-    print(results_table(results))
     root = args.image_root or Path(notes.get("image_root", "."))
     upright = notes.get("boxes") != "annotated"
     drawn = draw_results(photo, results, root, upright=upright)
     picture = args.output / f"{args.query.stem}.jpg"
     write_image(picture, drawn)
-    write_json(picture.with_suffix(".json"), [result.to_json() for result in results])
-    print(f"picture: {picture}")
+    values = [result.to_json() for result in results]
+    write_json(picture.with_suffix(".json"), values)
+    text = f"{results_table(results)}\npicture: {picture}"
+    return text, {"results": values, "picture": str(picture)}
 
 
 def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GalleryModel:

@@ -112,11 +112,11 @@ class Demo:
     def compare(self) -> None:
         """Retrieval beside chance and colour, and a picture of it."""
         self.steps.tool(
-            "retrieval_baseline", "--run", str(self.model), "--output", str(self._comparison)
+            "retrieval-baseline", "--run", str(self.model), "--output", str(self._comparison)
         )
         results = self.model / "inference" / DATASET / FILE_NAMES["retrieval"]
         picture = self.output / "pictures" / "retrieved.jpg"
-        self.steps.tool("retrieval_figure", "--results", str(results), "--output", str(picture))
+        self.steps.tool("retrieval-figure", "--results", str(results), "--output", str(picture))
 
     @property
     def _comparison(self) -> Path:

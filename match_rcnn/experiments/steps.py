@@ -1,4 +1,4 @@
-"""Work made of the repository's own commands on generated data: the demo, the ablation."""
+"""Work made of the package's own commands on generated data: the demo, the ablation."""
 
 import os
 import shlex
@@ -17,13 +17,12 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import HOST
 from match_rcnn.utils.files import read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 #: In a run's folder: all that its result depends on.
 MADE_WITH = "made_with.json"
 
 
 class Steps:
-    """Runs commands of ``tools/``, each printed before it runs.
+    """Runs commands of the package, each printed before it runs.
 
     Args:
         name: of the whole, for error messages.
@@ -40,14 +39,15 @@ class Steps:
         self.seconds: dict[str, float] = {}
 
     def tool(self, name: str, *arguments: str) -> None:
-        """Run ``tools/NAME.py`` on the data. SystemExit if it fails."""
-        command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *arguments]
-        print(f"\n$ {shlex.join(['python', f'tools/{name}.py', *arguments])}", flush=True)
+        """Run ``match-rcnn NAME`` on the data. SystemExit if it fails."""
+        command = [sys.executable, "-m", "match_rcnn", *name.split(), *arguments]
+        print(f"\n$ {shlex.join(['match-rcnn', *name.split(), *arguments])}", flush=True)
         started = time.perf_counter()
         environment = {**os.environ, "DETECTRON2_DATASETS": str(self.data.parent)}
-        done = subprocess.run(command, env=environment, cwd=ROOT, check=False)
+        done = subprocess.run(command, env=environment, check=False)
         if done.returncode:
-            raise SystemExit(f"{self.name}: tools/{name}.py ended with exit code {done.returncode}")
+            failed = f"match-rcnn {name} ended with exit code {done.returncode}"
+            raise SystemExit(f"{self.name}: {failed}")
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def generate(self, train: int, validation: int, pixels: int, seed: int) -> None:
@@ -56,11 +56,11 @@ class Steps:
         asked = {"train": train, "validation": validation, "size": pixels, "seed": seed}
         if not (done.exists() and read_json(done) == asked):
             flags = [str(x) for key, value in asked.items() for x in (f"--{key}", value)]
-            self.tool("make_synthetic_df2", "--output", str(self.data), *flags)
+            self.tool("generate", "--output", str(self.data), *flags)
             write_json(done, asked)
         for split in ("train", "validation"):
             self.tool(
-                "convert_df2",
+                "convert df2",
                 *("--root", str(self.data), "--split", split, "--compact"),
                 *("--output", str(self.data / "annotations" / f"{split}.json")),
             )
@@ -76,7 +76,7 @@ class Steps:
         """
         self.claim(config, folder, options)
         arguments = ("--config-file", str(config), "--resume", "OUTPUT_DIR", str(folder))
-        self.tool("train_net", *arguments, *options)
+        self.tool("train", *arguments, *options)
 
     def claim(self, config: Path, folder: Path, options: Sequence[str]) -> None:
         """That a training's folder is made with these settings; see :func:`claim`."""

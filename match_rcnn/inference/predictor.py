@@ -19,6 +19,7 @@ from match_rcnn.inference.model_file import find_model, read_config, stated_taxo
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_instances
+from match_rcnn.utils import shipped
 from match_rcnn.utils.arrays import Image
 
 
@@ -95,7 +96,7 @@ class MatchRCNNPredictor:
             FileNotFoundError: ``weights`` is a local path that does not exist.
         """
         cfg = get_match_rcnn_cfg()
-        cfg.merge_from_file(str(config_file))
+        cfg.merge_from_file(str(shipped.config_file(config_file)))
         cfg.merge_from_list(opts or [])
         if "://" not in str(weights) and not Path(weights).is_file():
             raise FileNotFoundError(f"no checkpoint at {weights}; train one or pass its path")

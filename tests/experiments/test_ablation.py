@@ -59,7 +59,7 @@ def train(monkeypatch):
     commands = Train(ran)
 
     def tool(self, name, *arguments):
-        assert name == "train_net"
+        assert name == "train"
         words = list(arguments[arguments.index("OUTPUT_DIR") :])
         options = dict(zip(words[::2], words[1::2], strict=True))
         folder = Path(options["OUTPUT_DIR"])

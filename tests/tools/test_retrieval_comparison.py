@@ -19,5 +19,5 @@ def test_a_figure_of_nothing_is_one_clear_error(run_tool, tmp_path):
     done = run_tool("retrieval_figure", *paths, check=False, DETECTRON2_DATASETS=str(tmp_path))
     assert done.returncode == 1
     message = f"no retrieval results at {tmp_path / 'none.json'}; evaluate a model first"
-    assert done.stderr.splitlines()[-1] == f"retrieval_figure: {message}"
+    assert done.stderr.splitlines()[-1] == f"error: {message}"
     assert not (tmp_path / "figure.jpg").exists()

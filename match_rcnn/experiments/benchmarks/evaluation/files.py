@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-import match_rcnn
 from match_rcnn.data.coco import category_records
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.coco.predictions import FILE_NAMES, write_predictions
@@ -29,7 +28,6 @@ from match_rcnn.utils.files import read_json, write_json
 HOTCOCO, OURS, SUBSETS = "hotcoco", "ours", "ours, all subsets"
 #: The most time that is asked for, as a ratio to hotcoco's.
 GOALS = {OURS: 1.0, SUBSETS: 2.0}
-_TOOL = Path(match_rcnn.__file__).parents[1] / "tools" / "evaluate_results.py"
 _HOTCOCO = """
 import json, sys, warnings
 from hotcoco import COCO, COCOeval
@@ -69,8 +67,8 @@ class Used:
 
 def compare(result: Result, images: int, runs: int) -> None:
     """Append rows, ratios and checks. Args: runs: of each, in turn; medians count."""
-    if importlib.util.find_spec("hotcoco") is None or not _TOOL.is_file():
-        result.notes.append("hotcoco or tools/evaluate_results.py is not there: files not compared")
+    if importlib.util.find_spec("hotcoco") is None:
+        result.notes.append("hotcoco is not there: files not compared")
         return
     with tempfile.TemporaryDirectory(prefix="benchmark-evaluation-") as name:
         folder = Path(name)
@@ -122,7 +120,17 @@ def _compare_task(result: Result, folder: Path, task: str, world: World, runs: i
     files = [folder / "truth.json", folder / FILE_NAMES[task]]
     theirs, ours = folder / "theirs.json", folder / "ours.json"
     sigmas = json.dumps(DEEPFASHION2.sigmas.tolist())
-    tool = [_TOOL, "--task", task, "--ground-truth", files[0], "--results", files[1]]
+    tool = [
+        "-m",
+        "match_rcnn",
+        "evaluate",
+        "--task",
+        task,
+        "--ground-truth",
+        files[0],
+        "--results",
+        files[1],
+    ]
     commands: dict[str, Sequence[Any]] = {
         HOTCOCO: ["-c", _HOTCOCO, task, *files, theirs, sigmas],
         OURS: [*tool, "--output", ours],

@@ -6,7 +6,6 @@ their whole work, and what follows has garment-size boxes, in a known number.
 """
 
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from match_rcnn.d2 import Boxes, CfgNode, Instances
 from match_rcnn.engine.trainer import MatchRCNNTrainer
 from match_rcnn.experiments.benchmarks.rcnn import inputs
 from match_rcnn.experiments.benchmarks.rcnn.workload import MODELS, Workload
+from match_rcnn.utils.shipped import config_file
 
 Tensor = torch.Tensor
 
-BASE_CONFIG = Path(__file__).parents[4] / "configs" / "Base-RCNN-FPN.yaml"
 #: Where a variance that keeps a signal alive would give useless scores and boxes.
 SCALES = {
     "objectness_logits.weight": 0.1,
@@ -34,7 +33,7 @@ SCALES = {
 def make_config(workload: Workload) -> CfgNode:
     """R-50-FPN with boxes, masks, 294 landmarks and, for "ours", matching on pose and class."""
     cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(BASE_CONFIG))
+    cfg.merge_from_file(str(config_file("Base-RCNN-FPN")))
     cfg.MODEL.DEVICE = workload.device
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.PIXEL_STD = [57.375, 57.12, 58.395]  # random weights want unit variance

@@ -1,0 +1,48 @@
+"""Search a gallery by photo: a table of each garment's best matches, and a picture of them.
+
+match-rcnn search --index shop.gallery --query photo.jpg --top 20 --output results
+match-rcnn search --index shop.gallery --query photo.jpg --category skirt
+
+The model is the one that the gallery was built with, from where it was then.
+"""
+
+import argparse
+from pathlib import Path
+
+from match_rcnn.catalogue.commands import search
+from match_rcnn.commands import Answer, new_parser
+from match_rcnn.retrieval.gallery.gallery import GROUPS
+from match_rcnn.retrieval.gallery.search import METHODS
+
+
+def parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = new_parser(__doc__, prog)
+    parser.add_argument("--index", type=Path, required=True, help="a folder of build_gallery.py")
+    parser.add_argument("--query", type=Path, required=True, metavar="PHOTO")
+    parser.add_argument("--top", type=int, default=20, metavar="K")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--category", metavar="NAME", help="find items of this category only")
+    which.add_argument(
+        "--same-category", action="store_true", help="find items of the garment's category only"
+    )
+    parser.add_argument(
+        "--where", metavar="SQL", help='find items that pass only, such as "price < 50"'
+    )
+    parser.add_argument(
+        "--group-by",
+        choices=(*GROUPS, "none"),
+        default="product",
+        help="one result a product where that is known, else a photo; a photo; or all items",
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/search"), metavar="DIR")
+    parser.add_argument("--config-file", "--config", type=Path, help="by default the gallery's own")
+    parser.add_argument("--weights", help="by default the gallery's own")
+    parser.add_argument("--image-root", type=Path, help="where the gallery's photos are now")
+    parser.add_argument("--min-score", type=float, default=0.5, help="of a garment of the query")
+    parser.add_argument("--method", choices=METHODS, default="auto")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
+    return parser
+
+
+def run(args: argparse.Namespace) -> Answer:
+    return Answer(*search(args))
