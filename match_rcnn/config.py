@@ -148,6 +148,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # overlap by more than this IoU, whatever their categories, the most confident one. A shirt
     # under an open jacket overlaps it by less. 1 keeps all; evaluations always do.
     cfg.TEST.AGNOSTIC_NMS_THRESH = 0.8
+    # With TEST.AUG.ENABLED (and TEST.AUG.FLIP for mirrored ones) images are seen at these sizes,
+    # parts of INPUT.MIN_SIZE_TEST; the host's TEST.AUG.MIN_SIZES and MAX_SIZE have no meaning here.
+    cfg.TEST.AUG.SCALES = (1.0,)
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections per image, the best ones, that take part in retrieval.

@@ -136,6 +136,8 @@ def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> F
         array = value.detach().cpu().contiguous()
         state.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
         state.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    settings = {key: reduce(getitem, key.split("."), cfg) for key in EMBEDDING_KEYS}
+    settings: dict[str, Any] = {key: reduce(getitem, key.split("."), cfg) for key in EMBEDDING_KEYS}
+    if cfg.TEST.AUG.ENABLED:
+        settings["views"] = [cfg.TEST.AUG.FLIP, *cfg.TEST.AUG.SCALES]
     encoded = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
     return Fingerprint(state.hexdigest(), sha256(encoded).hexdigest(), name)

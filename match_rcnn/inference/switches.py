@@ -1,4 +1,4 @@
-"""What a config says about how a model computes: the same results, sooner.
+"""What a config says about how a trained model computes.
 
 bfloat16 has float32's range and needs no scaling of the loss; it runs on GPUs since Ampere and on
 processors with AMX or AVX-512 BF16. float16 is for GPUs, with a scaled loss.
@@ -10,6 +10,7 @@ break it into pieces and compile them again and again.
 
 import importlib.util
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -18,6 +19,8 @@ import torch
 from torch import nn
 
 from match_rcnn.d2 import CfgNode
+from match_rcnn.inference.views import Views, views_of
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,7 +56,7 @@ def bfloat16_is_fast(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
 
 
 def apply_switches(model: nn.Module, cfg: CfgNode) -> None:
-    """``MODEL.CHANNELS_LAST``, ``MODEL.COMPILE`` and ``TEST.PRECISION``, in place.
+    """``MODEL.CHANNELS_LAST``, ``MODEL.COMPILE``, ``TEST.PRECISION`` and ``TEST.AUG``, in place.
 
     Raises:
         ValueError: a switch asks for what this machine lacks.
@@ -64,6 +67,9 @@ def apply_switches(model: nn.Module, cfg: CfgNode) -> None:
         compile_backbone(model)
     if cfg.TEST.PRECISION:
         infer_in(model, cfg.TEST.PRECISION)
+    if cfg.TEST.AUG.ENABLED:
+        views = views_of(cfg.TEST.AUG.SCALES, cfg.TEST.AUG.FLIP)
+        see_in(model, Views(views, taxonomy_from_config(cfg), cfg.TEST.DETECTIONS_PER_IMAGE))
 
 
 def infer_in(model: nn.Module, name: str) -> None:
@@ -75,22 +81,38 @@ def infer_in(model: nn.Module, name: str) -> None:
     Raises:
         ValueError: see :func:`resolve_precision`; or the model has no method ``inference``.
     """
-    if not hasattr(model, "inference"):
-        raise ValueError(
-            f"TEST.PRECISION: {type(model).__name__} has no method inference to run in {name}"
-        )
     device = next(model.parameters()).device.type
-    host: Any = model
+    host = _with_inference(model, "TEST.PRECISION")
     host.inference_precision = resolve_precision(name, device, "TEST.PRECISION")
+
+
+def see_in(model: nn.Module, views: Views) -> None:
+    """From now on the model's inference sees each image in several views.
+
+    Raises:
+        ValueError: the model has no method ``inference``.
+    """
+    _with_inference(model, "TEST.AUG").inference_views = views
+
+
+def _with_inference(model: nn.Module, key: str) -> Any:
+    host: Any = model
+    if not hasattr(model, "inference"):
+        raise ValueError(f"{key}: {type(model).__name__} has no method inference to change")
     # A bound method, so that a copy of the model runs the copy's weights.
     host.inference = MethodType(_infer, model)
+    return host
 
 
 def _infer(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """The class's ``inference`` in the instance's precision."""
+    """The class's ``inference``, in the instance's precision and views."""
     device = next(model.parameters()).device.type
-    with torch.autocast(device, dtype=model.inference_precision):
-        found = type(model).inference(model, *args, **kwargs)
+    views: Views | None = getattr(model, "inference_views", None)
+    precision: torch.dtype | None = getattr(model, "inference_precision", None)
+    infer = type(model).inference if views is None else views.infer
+    context = nullcontext() if precision is None else torch.autocast(device, dtype=precision)
+    with context:
+        found = infer(model, *args, **kwargs)
     for image in found:
         _to_float32(image["instances"] if isinstance(image, dict) else image)
     return found
