@@ -105,8 +105,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
 
     # The streams over RoIs behind the box stream, in this order: what the files of
     # match_rcnn/modeling/streams register. Some have a switch of their own (MODEL.MASK_ON,
-    # KEYPOINT_ON, MATCH_ON).
-    cfg.MODEL.ROI_STREAMS = ["MaskStream", "LandmarkStream", "MatchStream"]
+    # KEYPOINT_ON, MATCH_ON, ATTRIBUTE_ON).
+    cfg.MODEL.ROI_STREAMS = ["MaskStream", "LandmarkStream", "MatchStream", "AttributeStream"]
 
     # The match network (paper, section 4.2); it needs the streams whose features it takes.
     cfg.MODEL.MATCH_ON = False
@@ -135,6 +135,24 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Pair the RoIs of all GPUs and not only of each.
     cfg.MODEL.ROI_MATCH_HEAD.GATHER_NEGATIVES = False
 
+    # Attributes (docs/attributes.md); those of the training sets, as MODEL.TAXONOMY then says.
+    cfg.MODEL.ATTRIBUTE_ON = False
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD = CfgNode()
+    # As for the match network: names of features, joined by "+".
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.FEATURES = "pyramid"
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.IN_FEATURES = []
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.POOLER_TYPE = "ROIAlignV2"
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.POOLER_RESOLUTION = 14
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.POOLER_SAMPLING_RATIO = 0
+    # 3x3 convolutions behind a map, and then a linear layer.
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.CONV_DIMS = [256, 256]
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.FC_DIM = 1024
+    # In the loss garments with and without an attribute weigh the same: over "all" attributes
+    # together, over "each" by itself (a rare one then counts as much as a frequent one), or as they
+    # come ("none").
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.BALANCE = "all"
+    cfg.MODEL.ROI_ATTRIBUTE_HEAD.LOSS_WEIGHT = 1.0
+
     # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
     # a user and a shop photo of the same clothes; the rest come from all images.
     cfg.DATALOADER.PAIR_SHARE = 0.5
@@ -151,6 +169,9 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # With TEST.AUG.ENABLED (and TEST.AUG.FLIP for mirrored ones) images are seen at these sizes,
     # parts of INPUT.MIN_SIZE_TEST; the host's TEST.AUG.MIN_SIZES and MAX_SIZE have no meaning here.
     cfg.TEST.AUG.SCALES = (1.0,)
+    # Attributes that a predictor's garments, pictures and galleries name: those that score so much
+    # at least.
+    cfg.TEST.ATTRIBUTE_SCORE_THRESH = 0.5
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections per image, the best ones, that take part in retrieval.

@@ -81,6 +81,7 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         CascadeROIHeads,
+        FastRCNNConvFCHead,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
     )
@@ -143,6 +144,7 @@ else:
     from detectron2.modeling.roi_heads import (
         BaseKeypointRCNNHead,
         CascadeROIHeads,
+        FastRCNNConvFCHead,
         KRCNNConvDeconvUpsampleHead,
         build_keypoint_head,
     )

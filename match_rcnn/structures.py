@@ -28,6 +28,8 @@ class Garment:
             (2 visible, 1 occluded, 0 not labelled). None without a landmark stream.
         mask: (H, W) bool, None without a mask stream.
         embedding: (d,) the match network's vector, None without a match stream.
+        attributes: names of what it has and their scores in [0, 1], the highest first; None
+            without an attribute stream.
     """
 
     category: Category
@@ -36,6 +38,7 @@ class Garment:
     landmarks: Float32Array | None = None
     mask: npt.NDArray[np.bool_] | None = None
     embedding: Float32Array | None = None
+    attributes: dict[str, float] | None = None
 
     def __repr__(self) -> str:
         """One line: arrays by their sizes, but for the box."""
@@ -61,11 +64,12 @@ class Garment:
             "landmarks": None if self.landmarks is None else self.landmarks.tolist(),
             "mask_pixels": None if self.mask is None else int(self.mask.sum()),
             "embedding": None if self.embedding is None else self.embedding.tolist(),
+            "attributes": self.attributes,
         }
 
 
 def garments_from_instances(
-    instances: Instances, taxonomy: Taxonomy = DEEPFASHION2
+    instances: Instances, taxonomy: Taxonomy = DEEPFASHION2, attribute_threshold: float = 0.5
 ) -> list[Garment]:
     """The garments of a model's output, most confident first.
 
@@ -73,6 +77,7 @@ def garments_from_instances(
         instances: their landmarks are compact, (N, most landmarks of a category, 3), or dense,
             (N, L, 3) as the host's stock head gives them.
         taxonomy: of the model.
+        attribute_threshold: attributes with a lower score are not named.
 
     Raises:
         ValueError: there are as many landmarks as neither layout has.
@@ -90,8 +95,19 @@ def garments_from_instances(
         if row["landmarks"] is not None:
             row["landmarks"] = row["landmarks"][_rows(kind, len(row["landmarks"]), taxonomy)]
         box = fields["pred_boxes"].tensor[i].numpy()
+        if "pred_attributes" in fields and taxonomy.attributes:
+            scores = fields["pred_attributes"][i].numpy()
+            row["attributes"] = named_attributes(scores, taxonomy, attribute_threshold)
         found.append(Garment(kind, box, float(fields["scores"][i]), **row))
     return found
+
+
+def named_attributes(
+    scores: Float32Array, taxonomy: Taxonomy, threshold: float
+) -> dict[str, float]:
+    """Of (A,) scores those of ``threshold`` and above by name, the highest first."""
+    order = np.argsort(-scores, kind="stable")[: int((scores >= threshold).sum())]
+    return {taxonomy.attributes[i].name: float(scores[i]) for i in order.tolist()}
 
 
 def _rows(kind: Category, count: int, taxonomy: Taxonomy) -> slice:

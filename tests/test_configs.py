@@ -1,13 +1,16 @@
 """Every file of configs/ makes a model, an optimizer and a schedule."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.data.taxonomy import DEEPFASHION2, Attribute
 from match_rcnn.engine import MatchRCNNTrainer
+from match_rcnn.modeling.taxonomy import set_taxonomy
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 BY_NAME = {path.stem: path for path in CONFIGS}
@@ -22,9 +25,14 @@ FEATURES = {
 }
 
 
+ATTRIBUTES = (Attribute("floral", "texture"), Attribute("maxi", "shape"))
+
+
 def load(path):
     cfg = get_match_rcnn_cfg()
     cfg.merge_from_file(str(path))
+    if cfg.MODEL.ATTRIBUTE_ON:  # they follow from the training set
+        set_taxonomy(cfg, replace(DEEPFASHION2, attributes=ATTRIBUTES))
     return cfg
 
 
@@ -43,6 +51,7 @@ def test_it_builds(cfg):
     optimizer = MatchRCNNTrainer.build_optimizer(cfg, model)
     MatchRCNNTrainer.build_lr_scheduler(cfg, optimizer)
     streams = {"mask_head": "MASK_ON", "keypoint_head": "KEYPOINT_ON", "match_head": "MATCH_ON"}
+    streams["attribute_head"] = "ATTRIBUTE_ON"
     for head, key in streams.items():
         assert bool(getattr(model.roi_heads, head, None)) == cfg.MODEL[key], head
     if cfg.MODEL.KEYPOINT_ON:

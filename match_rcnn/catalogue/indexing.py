@@ -245,6 +245,7 @@ def _item(image: CatalogueImage, name: str, garment: Garment, fields: dict[str, 
         box=(x1, y1, x2, y2),
         score=garment.score,
         product=_product(fields),
+        attributes=tuple(garment.attributes or ()),
         fields=fields,
     )
     return item, garment.embedding

@@ -20,7 +20,7 @@ from match_rcnn.data.taxonomy import Taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
-from match_rcnn.structures import Garment
+from match_rcnn.structures import Garment, named_attributes
 from match_rcnn.utils.arrays import Float32Array, Image
 
 _HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "ROI_MATCH_HEAD")
@@ -62,7 +62,8 @@ class GarmentModel(Protocol):
         ...
 
     def describe(self, photo: Image, garments: Sequence[Garment]) -> list[Garment]:
-        """These garments, whose boxes are known, with embeddings; in the same order."""
+        """These garments, whose boxes are known, with embeddings, and attributes where the model
+        tells some; in the same order."""
         ...
 
 
@@ -115,7 +116,13 @@ class GalleryModel:
         image = torch.from_numpy(resized.astype(np.float32).transpose(2, 0, 1))
         (found,) = self._model.inference([{"image": image}], [given], do_postprocess=False)
         vectors = found.embedding.float().cpu().numpy()
-        return [replace(g, embedding=v) for g, v in zip(garments, vectors, strict=True)]
+        described = [replace(g, embedding=v) for g, v in zip(garments, vectors, strict=True)]
+        if not found.has("pred_attributes"):
+            return described
+        scores = found.pred_attributes.cpu().numpy()
+        threshold = self.predictor.cfg.TEST.ATTRIBUTE_SCORE_THRESH
+        named = [named_attributes(row, self.taxonomy, threshold) for row in scores]
+        return [replace(g, attributes=own) for g, own in zip(described, named, strict=True)]
 
     def _resize(self, photo: Image) -> tuple[Image, Float32Array]:
         """The photo as the network sees it, and what x, y, x, y are multiplied by."""

@@ -14,6 +14,7 @@ and, but for ignore regions (``iscrowd`` 1), those of the following that the ite
 - ``segmentation``: list of float64 arrays x, y, x, y, ..., or COCO's run lengths;
 - ``keypoints``: float32 (n, 3), x and y in the host's convention (+0.5), v 0, 1 or 2, and
   ``num_keypoints``;
+- ``attributes``: int8 (A,) of the taxonomy's attributes: 1 has it, -1 has it not, 0 unknown;
 - ``style``, ``scale``, ``occlusion``, ``zoom_in``, ``viewpoint`` (None where the file lacks them).
 """
 

@@ -24,10 +24,11 @@ from match_rcnn.d2 import (
     detection_utils,
 )
 from match_rcnn.data.augmentations import build_augmentations, fit_box, outlines_are_cut
+from match_rcnn.data.given_boxes import GIVEN_BOX, taxonomy_to_learn
 from match_rcnn.data.ignore_regions import ItemsBesideRegions
 from match_rcnn.data.image_sources import NO_SOURCE, SOURCE_CODES
 from match_rcnn.data.images import DECODERS, UnreadableImageError, read_image
-from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy, common_taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import Array, Float32Array
 
 LANDMARK_LAYOUTS = ("compact", "dense")
@@ -51,7 +52,8 @@ class GarmentMapper:
         image_format: such as ``"BGR"``.
         taxonomy: of the items.
         use_masks, use_landmarks: whether ``gt_masks`` and ``gt_keypoints`` are wanted.
-        attributes: annotation keys, whole numbers, that ``gt_attributes`` shall hold.
+        use_attributes: whether ``gt_attributes`` is wanted of the taxonomy's attributes.
+        attributes: annotation keys, whole numbers, that ``gt_attributes`` shall hold instead.
         mask_format: ``"polygon"`` or ``"bitmask"``.
         landmark_layout: ``"compact"``, or ``"dense"`` for the host's stock keypoint head.
         decoder: of :data:`match_rcnn.data.images.DECODERS`.
@@ -68,6 +70,7 @@ class GarmentMapper:
         taxonomy: Taxonomy = DEEPFASHION2,
         use_masks: bool = True,
         use_landmarks: bool = True,
+        use_attributes: bool = False,
         attributes: Sequence[str] = (),
         mask_format: str = "polygon",
         landmark_layout: str = "compact",
@@ -83,7 +86,13 @@ class GarmentMapper:
         self.taxonomy = taxonomy
         self.use_masks = use_masks
         self.use_landmarks = use_landmarks
+        self.use_attributes = use_attributes
         self.attributes = tuple(attributes)
+        if use_attributes and attributes:
+            raise ValueError(
+                f"INPUT.ATTRIBUTES {list(attributes)} and MODEL.ATTRIBUTE_ON both want to be "
+                "gt_attributes; leave one of them out"
+            )
         self.mask_format = mask_format
         self.landmark_layout = landmark_layout
         self.decoder = decoder
@@ -100,9 +109,10 @@ class GarmentMapper:
             "is_train": is_train,
             "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
-            "taxonomy": common_taxonomy(cfg.DATASETS.TRAIN),
+            "taxonomy": taxonomy_to_learn(cfg.DATASETS.TRAIN),
             "use_masks": cfg.MODEL.MASK_ON,
             "use_landmarks": cfg.MODEL.KEYPOINT_ON,
+            "use_attributes": cfg.MODEL.ATTRIBUTE_ON,
             "attributes": cfg.INPUT.ATTRIBUTES,
             "mask_format": cfg.INPUT.MASK_FORMAT,
             "landmark_layout": cfg.INPUT.LANDMARK_LAYOUT,
@@ -119,14 +129,16 @@ class GarmentMapper:
 
             - gt_boxes, gt_classes, gt_masks, gt_keypoints (N, K, 3);
             - for the match network gt_pair_ids, gt_sources, gt_styles and gt_has_partner (N,);
-            - gt_attributes (N, A) where attributes are wanted, :data:`NO_ATTRIBUTE` if missing;
+            - gt_attributes (N, A) where attributes are wanted: int8, 1 has it, -1 has it not, 0
+              unknown; or of annotation keys their values, :data:`NO_ATTRIBUTE` if missing;
             - gt_has_mask, gt_has_landmarks (N,) bool, each only where an item of the image lacks
               the label: without the field all have it. Such an item has an empty mask, or
               landmarks of visibility 0.
 
             Where the image has regions of which nothing is known (``iscrowd``), it is
             :class:`match_rcnn.data.ignore_regions.ItemsBesideRegions`.
-            ``height`` and ``width`` stay those of the file.
+            An image of given boxes alone (:mod:`match_rcnn.data.given_boxes`) has gt_boxes and
+            gt_attributes only. ``height`` and ``width`` stay those of the file.
 
         Raises:
             ValueError: the image cannot be read, or is not of the stated size.
@@ -142,8 +154,10 @@ class GarmentMapper:
             transforms = self._augment(augmented, sample["file_name"])
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         sample["image"] = torch.from_numpy(image)
-        if self.is_train and annotations is not None:
-            size = (image.shape[1], image.shape[2])
+        size = (image.shape[1], image.shape[2])
+        if self.is_train and sample.pop(GIVEN_BOX, False):
+            sample["instances"] = self._given_boxes(annotations or [], transforms, size)
+        elif self.is_train and annotations is not None:
             items = [a for a in annotations if not a.get("iscrowd", 0)]
             ignored = [a for a in annotations if a.get("iscrowd", 0)]
             instances = self._instances(items, transforms, size, sample)
@@ -176,12 +190,29 @@ class GarmentMapper:
         if not moved:  # the host leaves fields out that other images of a batch have
             self._add_empty_fields(instances)
         self._add_match_fields(instances, annotations, sample)
+        if self.use_attributes and any("attributes" in a for a in annotations):
+            instances.gt_attributes = self._attributes(annotations)
         if self.attributes:
             rows = [[_attribute(a.get(name)) for name in self.attributes] for a in annotations]
             instances.gt_attributes = torch.tensor(rows, dtype=torch.int64).reshape(
                 len(annotations), len(self.attributes)
             )
         return self._without_empty(instances, annotations)
+
+    def _attributes(self, annotations: list[dict[str, Any]]) -> torch.Tensor:
+        """(N, A) int8; all unknown of an item that says nothing of them."""
+        unknown = np.zeros(len(self.taxonomy.attributes), np.int8)
+        rows = [np.asarray(a.get("attributes", unknown), np.int8) for a in annotations]
+        return torch.from_numpy(np.stack(rows) if rows else unknown[None][:0])
+
+    def _given_boxes(
+        self, annotations: list[dict[str, Any]], transforms: Any, image_size: tuple[int, int]
+    ) -> Instances:
+        boxes = [_moved_box(a, transforms, image_size) for a in annotations]
+        instances = Instances(image_size)
+        instances.gt_boxes = Boxes(torch.tensor(np.array(boxes), dtype=torch.float32).view(-1, 4))
+        instances.gt_attributes = self._attributes(annotations)
+        return instances[instances.gt_boxes.nonempty(threshold=1e-5)]
 
     def _without_empty(self, instances: Instances, annotations: list[dict[str, Any]]) -> Instances:
         """Without items of which the augmentations left nothing, and with a mark on missing labels.
@@ -278,8 +309,15 @@ def _attribute(value: Any) -> int:
 def _movable_box(annotation: dict[str, Any]) -> dict[str, Any]:
     """What transforms may change in place. Floats, because the host moves a box of integers by
     whole pixels."""
-    moved = {key: annotation[key] for key in ("bbox_mode", "category_id")}
+    kept = ("bbox_mode", "category_id")
+    moved: dict[str, Any] = {key: annotation[key] for key in kept if key in annotation}
     return {**moved, "bbox": [float(value) for value in annotation["bbox"]]}
+
+
+def _moved_box(annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]) -> Any:
+    """An annotation's box under transforms."""
+    moved = _movable_box(annotation)
+    return detection_utils.transform_instance_annotations(moved, transforms, image_size)["bbox"]
 
 
 def _regions(
@@ -288,11 +326,8 @@ def _regions(
     """The boxes of ignore regions under transforms, each once (files repeat a region for every
     category that it might be)."""
     distinct = {tuple(a["bbox"]): a for a in annotations}.values()
-    moved = [
-        detection_utils.transform_instance_annotations(_movable_box(a), transforms, image_size)
-        for a in distinct
-    ]
-    boxes = Boxes(torch.tensor(np.array([a["bbox"] for a in moved]), dtype=torch.float32))
+    moved = [_moved_box(a, transforms, image_size) for a in distinct]
+    boxes = Boxes(torch.tensor(np.array(moved), dtype=torch.float32))
     return boxes[boxes.nonempty(threshold=1e-5)]
 
 

@@ -13,6 +13,9 @@ landmarks' names) and ``skeleton`` (1-based pairs), with keys of our own, also 1
   :data:`DEFAULT_SIGMA` and a warning;
 - ``aliases``: other names that files use.
 
+Beside the categories it may name attributes, each ``name`` and ``type``: what a garment of any
+category can have, such as a floral texture.
+
 DeepFashion2's lies in ``taxonomy.json`` beside this file, which names its sources.
 """
 
@@ -24,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -108,11 +111,20 @@ class Category:
         }
 
 
+class Attribute(NamedTuple):
+    """What garments of any category can have. Attributes: type: of what kind it is, such as
+    ``"texture"``; attributes of one type are ranked together."""
+
+    name: str
+    type: str
+
+
 @dataclass(frozen=True)
 class Taxonomy:
-    """The categories of a data set, in the order of a model's classes.
+    """The categories of a data set, in the order of a model's classes, and what attributes it
+    knows, in the order of a model's scores.
 
-    Equal are those with equal categories, whatever their names.
+    Equal are those with equal categories, whatever their names and attributes.
 
     Raises:
         ValueError: there is no category, or two have one id or one name.
@@ -120,6 +132,7 @@ class Taxonomy:
 
     name: str = field(compare=False)
     categories: tuple[Category, ...]
+    attributes: tuple[Attribute, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -212,7 +225,9 @@ class Taxonomy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which :meth:`from_dict` makes it again."""
-        return {"name": self.name, "categories": [c.to_dict() for c in self.categories]}
+        found = {"name": self.name, "categories": [c.to_dict() for c in self.categories]}
+        own = [attribute._asdict() for attribute in self.attributes]
+        return {**found, "attributes": own} if own else found
 
     @classmethod
     def from_dict(cls, values: Any, file: str | Path = "taxonomy") -> "Taxonomy":
@@ -223,7 +238,8 @@ class Taxonomy:
         """
         if not isinstance(values, dict) or not isinstance(values.get("categories"), list):
             raise ValueError(f"{file}: expected the key 'categories' with a list")
-        return cls.from_coco(values["categories"], file, values.get("name"))
+        taxonomy = cls.from_coco(values["categories"], file, values.get("name"))
+        return replace(taxonomy, attributes=_parse_attributes(values.get("attributes"), file))
 
     @classmethod
     def from_coco(
@@ -278,6 +294,16 @@ def _parse(record: Any) -> Category:
         return _parse_landmarks(number, name, record)
     except (TypeError, ValueError) as error:
         raise ValueError(f"category {name!r}: {error}") from error
+
+
+def _parse_attributes(records: Any, file: str | Path) -> tuple[Attribute, ...]:
+    try:
+        return tuple(Attribute(str(r["name"]), str(r["type"])) for r in records or ())
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{file}: expected 'attributes' to be a list, each with name and type; got "
+            f"{records!r:.80}"
+        ) from error
 
 
 def _parse_landmarks(number: int, name: str, record: dict[str, Any]) -> Category:

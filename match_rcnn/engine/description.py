@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from match_rcnn.d2 import CfgNode, DatasetCatalog
+from match_rcnn.data.given_boxes import GivenBoxes, is_given
 from match_rcnn.data.loader import training_parts
 from match_rcnn.data.pairs import PairIndex
 from match_rcnn.evaluation.evaluators import tables
@@ -25,6 +27,8 @@ class Labels:
         masks, landmarks: items that have them.
         pairs: items whose product is in a photo of the other domain too.
         ignored: ignore regions.
+        attributes: items some of whose attributes are known.
+        given: items in a given box, from which boxes and categories are not learned.
     """
 
     images: int = 0
@@ -33,6 +37,8 @@ class Labels:
     landmarks: int = 0
     pairs: int = 0
     ignored: int = 0
+    attributes: int = 0
+    given: int = 0
 
     def __add__(self, other: "Labels") -> "Labels":
         names = [field.name for field in fields(self)]
@@ -41,16 +47,23 @@ class Labels:
     @property
     def names(self) -> list[str]:
         """Of the labels that there are, as evaluators call them."""
-        found = [name for name in ("masks", "landmarks", "pairs") if getattr(self, name)]
-        return ["boxes", *found] if self.items else []
+        labels = ("masks", "landmarks", "pairs", "attributes")
+        found = [name for name in labels if getattr(self, name)]
+        return ["boxes", *found] if self.items > self.given else found
 
 
 _DETECTOR = "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg"
 
 
-def count_labels(items: Sequence[dict[str, Any]]) -> Labels:
+def count_labels(items: Sequence[dict[str, Any]] | GivenBoxes) -> Labels:
     """The labels of dataset dicts."""
     found = Labels(images=len(items))
+    if isinstance(items, GivenBoxes):
+        for image in items:
+            found.given += len(image["annotations"])
+            found.attributes += sum(map(_has_attributes, image["annotations"]))
+        found.items = found.given
+        return found
     index = PairIndex(items)
     for image in items:
         annotations = image.get("annotations", ())
@@ -62,26 +75,38 @@ def count_labels(items: Sequence[dict[str, Any]]) -> Labels:
             found.masks += bool(annotation.get("segmentation"))
             found.landmarks += bool(annotation.get("num_keypoints"))
             found.pairs += index.has_partner(image, annotation)
+            found.attributes += _has_attributes(annotation)
     return found
+
+
+def _has_attributes(annotation: dict[str, Any]) -> bool:
+    return bool(np.any(annotation.get("attributes", 0)))
 
 
 def describe_run(cfg: CfgNode) -> str:
     """The data sets of a config with their labels, the losses that they train, and the tables that
     come out; streams without a label to learn from get a warning."""
     trained = dict(zip(cfg.DATASETS.TRAIN, map(count_labels, training_parts(cfg)), strict=True))
-    tested = {name: count_labels(DatasetCatalog.get(name)) for name in cfg.DATASETS.TEST}
+    tested = {name: count_labels(_data_set(name)) for name in cfg.DATASETS.TEST}
+    everything = sum([*trained.values(), *tested.values()], Labels())
+    rare = {"attributes", "given"}
+    names = [f.name for f in fields(Labels) if f.name not in rare or getattr(everything, f.name)]
     rows = [
-        (what, name, *(getattr(found, field.name) for field in fields(found)))
+        (what, name, *(getattr(found, column) for column in names))
         for what, part in (("training", trained), ("evaluation", tested))
         for name, found in part.items()
     ]
-    headers = ("", "data set", *(field.name for field in fields(Labels)))
-    lines = [tabulate(rows, headers=headers, tablefmt="simple")]
+    lines = [tabulate(rows, headers=("", "data set", *names), tablefmt="simple")]
     lines.append(f"losses: {', '.join([_DETECTOR, *_losses(cfg, trained)])}")
     for name, found in tested.items():
         names = tables(cfg, found.names)
         lines.append(f"tables of {name}: {', '.join(names) or 'none'}")
     return "\n".join(lines)
+
+
+def _data_set(name: str) -> Any:
+    items = DatasetCatalog.get(name)
+    return GivenBoxes(items) if is_given(name) else items
 
 
 def _losses(cfg: CfgNode, trained: dict[str, Labels]) -> list[str]:

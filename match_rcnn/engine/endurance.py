@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from match_rcnn.d2 import CfgNode, DefaultTrainer, HookBase, comm, hooks
-from match_rcnn.data.taxonomy import common_taxonomy
+from match_rcnn.data.given_boxes import taxonomy_to_learn
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
 from match_rcnn.engine.evaluations import (
     EnduringEvaluation,
@@ -26,6 +26,7 @@ from match_rcnn.engine.evaluations import (
 from match_rcnn.engine.faults import Leave, Preempted, PreemptionSignals, TrainingFault, explain
 from match_rcnn.engine.steps import accumulate_step, check_accumulation
 from match_rcnn.engine.watch import StepWatch, UnreadableImages
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class EnduringTrainer(DefaultTrainer):
             self.model,
             cfg.OUTPUT_DIR,
             kept=cfg.SOLVER.CHECKPOINTS_KEPT,
-            taxonomy=common_taxonomy(cfg.DATASETS.TRAIN),
+            taxonomy=taxonomy_from_config(cfg)
+            if cfg.MODEL.TAXONOMY
+            else taxonomy_to_learn(cfg.DATASETS.TRAIN),
             trainer=weakref.proxy(self),
         )
         self.average = (

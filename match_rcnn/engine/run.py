@@ -25,7 +25,7 @@ from match_rcnn.d2 import (
     verify_results,
 )
 from match_rcnn.data.datasets import register_data_sets
-from match_rcnn.data.taxonomy import common_taxonomy
+from match_rcnn.data.given_boxes import taxonomy_to_learn
 from match_rcnn.engine.description import describe_run
 from match_rcnn.engine.evaluations import averaged_weights
 from match_rcnn.engine.faults import (
@@ -50,7 +50,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.merge_from_list(args.opts)
     let_overrides_decide(cfg, args.opts)
     register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], getattr(args, "data", ()))
-    follow_taxonomy(cfg, common_taxonomy(cfg.DATASETS.TRAIN), args.opts[::2])
+    follow_taxonomy(cfg, taxonomy_to_learn(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="match_rcnn")

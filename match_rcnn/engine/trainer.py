@@ -1,9 +1,11 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
+import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -19,7 +21,7 @@ from match_rcnn.d2 import (
     hooks,
     maybe_add_gradient_clipping,
 )
-from match_rcnn.data.loader import build_train_loader_from_cfg
+from match_rcnn.data.loader import build_train_loader_from_cfg, training_parts
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.engine.endurance import EnduringTrainer
 from match_rcnn.engine.hooks import DeterministicSteps
@@ -35,6 +37,25 @@ from match_rcnn.evaluation.evaluators import build_evaluator
 from match_rcnn.evaluation.pictures import KeepAnnotations
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.modeling.backbones.stages import WITHOUT_DECAY
+from match_rcnn.modeling.streams.attributes import AttributeHead
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
+
+
+def count_attributes(cfg: CfgNode) -> torch.Tensor:
+    """(2, A) of how many training items have each attribute not, and have it."""
+    counts = np.zeros((2, len(taxonomy_from_config(cfg).attributes)), np.int64)
+    for image in itertools.chain.from_iterable(training_parts(cfg)):
+        for annotation in image.get("annotations", ()):
+            labels = np.asarray(annotation.get("attributes", 0))
+            counts += np.stack([labels == -1, labels == 1]).reshape(2, -1)
+    return torch.from_numpy(counts)
+
+
+def weigh_attributes(model: torch.nn.Module, counts: torch.Tensor) -> None:
+    """Give every attribute head its loss's weights."""
+    for part in model.modules():
+        if isinstance(part, AttributeHead):
+            part.learn_counts(counts)
 
 
 class MatchRCNNTrainer(EnduringTrainer):
@@ -42,7 +63,10 @@ class MatchRCNNTrainer(EnduringTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         check_match_alone(cfg)
+        labels = count_attributes(cfg) if cfg.MODEL.ATTRIBUTE_ON else None
         super().__init__(plan_schedule(cfg, comm.get_world_size()))
+        if labels is not None:
+            weigh_attributes(self.model, labels)
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
 

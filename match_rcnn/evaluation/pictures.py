@@ -5,6 +5,7 @@ Shapes: ``H x W`` pixels of a photo, ``h x w`` of a picture.
 
 import zlib
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, comm, get_event_storage
+from match_rcnn.data.given_boxes import is_given
 from match_rcnn.data.images import read_image, write_image
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy, taxonomy_of
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.inference.drawing import draw_garments
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_dataset_dict, garments_from_instances
 from match_rcnn.utils.arrays import Image
 
@@ -77,12 +80,14 @@ class PredictionPictures(DatasetEvaluator):
     def from_config(
         cls, cfg: CfgNode, dataset_name: str, model: Any = None
     ) -> "PredictionPictures | None":
-        """Where the config asks for pictures."""
+        """Where the config asks for pictures, and all that the images show is annotated."""
         count = cfg.TEST.VISUALIZE_IMAGES
-        if not count:
+        if not count or is_given(dataset_name):
             return None
         folder = inference_folder(cfg, dataset_name) / "pictures"
-        return cls(count, folder, taxonomy=taxonomy_of(dataset_name))
+        attributes = taxonomy_from_config(cfg).attributes
+        taxonomy = replace(taxonomy_of(dataset_name), attributes=attributes)
+        return cls(count, folder, taxonomy=taxonomy)
 
     @classmethod
     def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:

@@ -39,6 +39,7 @@ PALETTE = (
     (0.45, 0.60, 0.15),
 )
 
+_ATTRIBUTES = 4  # that are named of a garment
 _MASK_OPACITY, _LABEL_OPACITY = 0.35, 0.7
 _OCCLUDED: Bgr = (25, 25, 25)
 # OpenCV takes whole numbers: of sixteenths of a pixel.
@@ -56,7 +57,8 @@ def draw_garments(
     landmark_threshold: float = 0.05,
     scale: float = 1.0,
 ) -> Image:
-    """A picture of an image with garments drawn in, small ones above large ones.
+    """A picture of an image with garments drawn in, small ones above large ones; at the top of
+    each box category and score, at its foot the attributes that score highest.
 
     Args:
         image: (H, W, 3) in BGR; it is left as it is.
@@ -75,6 +77,11 @@ def draw_garments(
     for garment in shown:  # above all that could hide them
         score = "" if garment.score is None else f" {garment.score:.0%}"
         draw_label(picture, f"{garment.category.name}{score}", garment.box, _bgr(garment))
+        if garment.attributes:
+            below = garment.box[[0, 3]]
+            draw_label(
+                picture, ", ".join([*garment.attributes][:_ATTRIBUTES]), below, _bgr(garment)
+            )
     return picture
 
 

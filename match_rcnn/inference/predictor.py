@@ -112,7 +112,8 @@ class MatchRCNNPredictor:
         Raises:
             ValueError: the array has another shape or type, or the file is not an image.
         """
-        return garments_from_instances(self.instances(photo), self.taxonomy)
+        threshold = self.cfg.TEST.ATTRIBUTE_SCORE_THRESH
+        return garments_from_instances(self.instances(photo), self.taxonomy, threshold)
 
     def instances(self, photo: str | Path | Image) -> Instances:
         """The same as the host's ``Instances``, boxes in pixels of the photo."""

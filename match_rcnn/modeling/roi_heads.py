@@ -22,7 +22,7 @@ from match_rcnn.d2 import (
     pairwise_iou,
 )
 from match_rcnn.data.ignore_regions import ignore_regions_of
-from match_rcnn.modeling.proposals import lies_in
+from match_rcnn.modeling.proposals import Detected, lies_in
 from match_rcnn.modeling.streams.stream import (
     Built,
     FeatureSource,
@@ -144,10 +144,7 @@ class MatchRCNNROIHeads(StandardROIHeads):
             return self.forward_with_given_boxes(features, detections), {}
         if targets is None:
             raise ValueError("training needs targets; got none")
-        proposals = self.label_and_sample_proposals(proposals, targets)
-        losses: Losses = {}
-        if self._trained == self.streams:
-            losses.update(self._box_losses(features, proposals, targets))
+        proposals, losses = self._detect(features, proposals, targets)
         given: dict[str, RoIFeatures] = {}
         for number, stream in enumerate(self._trained):
             is_taken = _is_taken(stream, self._trained[number + 1 :])
@@ -156,6 +153,30 @@ class MatchRCNNROIHeads(StandardROIHeads):
             if made is not None:
                 given[stream.feature] = made
         return proposals, losses
+
+    def _detect(
+        self, features: Maps, proposals: list[Instances], targets: list[Instances]
+    ) -> tuple[list[Instances], Losses]:
+        """The sampled proposals, and the losses of the box stream unless another one is trained
+        alone. Images of given boxes alone have these as their proposals, of class -1."""
+        if all(items.has("gt_classes") for items in targets):
+            sampled = self.label_and_sample_proposals(proposals, targets)
+            return sampled, self._detector_losses(features, sampled, targets)
+        seen = Detected.of(targets)
+        chosen = [proposals[i] for i in seen.rows]
+        sampled = self.label_and_sample_proposals(chosen, seen.targets)
+        losses = self._detector_losses(seen.maps(features), sampled, seen.targets)
+        rois = [_given_rois(items) for items in targets]
+        if seen.weight:
+            for row, own in zip(seen.rows, sampled, strict=True):
+                rois[row] = own
+        return rois, seen.weighed(losses)
+
+    def _detector_losses(
+        self, features: Maps, sampled: list[Instances], targets: list[Instances]
+    ) -> Losses:
+        is_trained = self._trained == self.streams
+        return self._box_losses(features, sampled, targets) if is_trained else {}
 
     def _box_losses(
         self, features: Maps, proposals: list[Instances], targets: list[Instances]
@@ -214,6 +235,14 @@ class MatchRCNNCascadeROIHeads(MatchRCNNROIHeads, CascadeROIHeads):
         ]
         labelled: list[Instances] = super()._match_and_label_boxes(beside, stage, targets)
         return labelled
+
+
+def _given_rois(items: Instances) -> Instances:
+    """An image's items as its RoIs."""
+    rois = Instances(items.image_size, **items.get_fields())
+    rois.proposal_boxes = items.gt_boxes
+    rois.gt_classes = torch.full((len(items),), -1, device=items.gt_boxes.device)
+    return rois
 
 
 def _is_taken(stream: Stream, later: Sequence[Stream]) -> bool:

@@ -5,6 +5,8 @@ has filled in that of the training sets. So the config in a run's folder says wh
 classes and channels are.
 """
 
+from dataclasses import replace
+
 import yaml
 
 from match_rcnn.d2 import CfgNode
@@ -35,14 +37,21 @@ def set_taxonomy(cfg: CfgNode, taxonomy: Taxonomy) -> None:
     Raises:
         ValueError: it is set to another one.
     """
-    if cfg.MODEL.TAXONOMY and taxonomy_from_config(cfg) != taxonomy:
-        stated = taxonomy_from_config(cfg)
+    stated = taxonomy_from_config(cfg)
+    if cfg.MODEL.TAXONOMY and stated != taxonomy:
         raise ValueError(
             f"MODEL.TAXONOMY has {stated.num_categories} categories with {stated.num_landmarks} "
             f"landmarks, but those of the training set are others: {taxonomy.num_categories} with "
             f"{taxonomy.num_landmarks}; leave the key out, and it follows"
         )
-    is_default = taxonomy == DEEPFASHION2
+    if stated.attributes and not taxonomy.attributes:  # of a model that goes on without them
+        taxonomy = replace(taxonomy, attributes=stated.attributes)
+    if cfg.MODEL.TAXONOMY and stated.attributes not in ((), taxonomy.attributes):
+        raise ValueError(
+            f"MODEL.TAXONOMY has {len(stated.attributes)} attributes, but those of the training "
+            f"set are others ({len(taxonomy.attributes)}); leave the key out, and it follows"
+        )
+    is_default = taxonomy == DEEPFASHION2 and not taxonomy.attributes
     # Text that is no Python literal, since the host's configs would take it for its value.
     text = yaml.safe_dump(taxonomy.to_dict(), sort_keys=False, allow_unicode=True)
     cfg.MODEL.TAXONOMY = "deepfashion2" if is_default else text

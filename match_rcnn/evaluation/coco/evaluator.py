@@ -15,6 +15,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from match_rcnn.d2 import CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
+from match_rcnn.data.given_boxes import is_given
 from match_rcnn.data.taxonomy import Taxonomy, taxonomy_of
 from match_rcnn.evaluation import tables
 from match_rcnn.evaluation.coco.arrays import GroundTruth
@@ -94,8 +95,11 @@ class DeepFashion2Evaluator(DatasetEvaluator):
     @classmethod
     def from_config(
         cls, cfg: CfgNode, dataset_name: str, model: Any = None
-    ) -> "DeepFashion2Evaluator":
-        """Box AP, and mask and landmark AP where the config has the streams."""
+    ) -> "DeepFashion2Evaluator | None":
+        """Box AP, and mask and landmark AP where the config has the streams; not for images of
+        given boxes, which show unlabelled garments."""
+        if is_given(dataset_name):
+            return None
         return cls(
             dataset_name,
             cls._streams(cfg),

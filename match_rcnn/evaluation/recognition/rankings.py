@@ -62,6 +62,7 @@ def attribute_recall(
     types: IntArray,
     type_names: Sequence[str],
     ks: Sequence[int],
+    seen: BoolArray | None = None,
 ) -> dict[str, dict[int, float | None]]:
     """The recall of attributes at k.
 
@@ -76,22 +77,29 @@ def attribute_recall(
         types: (A,) from 1.
         type_names: by type.
         ks: the values of k.
+        seen: (N,) whether an image has scores; of one that has none all positives are missed.
+            None: all have.
     """
     positive = labels == 1
+    rows = slice(None) if seen is None else seen
     recall: dict[str, dict[int, float | None]] = {}
     for number, name in enumerate(type_names, 1):
         own = np.flatnonzero(types == number)
-        recall[name] = _at(scores[:, own], positive[:, own], ks)
+        recall[name] = _at(scores[:, own], positive[:, own], ks, rows)
     recall["mean_of_types"] = {k: _mean([recall[name][k] for name in type_names]) for k in ks}
-    recall["all_ranked"] = _at(scores, positive, ks)
+    recall["all_ranked"] = _at(scores, positive, ks, rows)
     return recall
 
 
 def _at(
-    scores: npt.NDArray[np.floating], positive: BoolArray, ks: Sequence[int]
+    scores: npt.NDArray[np.floating],
+    positive: BoolArray,
+    ks: Sequence[int],
+    rows: slice | BoolArray,
 ) -> dict[int, float | None]:
-    counts = {k: recall_counts(scores, positive, k) for k in ks}
-    return {k: found / total if total else None for k, (found, total) in counts.items()}
+    total = int(positive.sum())
+    found = {k: recall_counts(scores[rows], positive[rows], k)[0] for k in ks}
+    return {k: count / total if total else None for k, count in found.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

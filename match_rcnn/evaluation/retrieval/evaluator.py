@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from match_rcnn.d2 import Boxes, CfgNode, DatasetEvaluator, Instances, MetadataCatalog, comm
+from match_rcnn.data.given_boxes import is_given
 from match_rcnn.data.sources.deepfashion2 import SOURCES
 from match_rcnn.evaluation.coco.evaluator import category_ids
 from match_rcnn.evaluation.coco.predictions import BOX_DIGITS, rounded
@@ -145,8 +146,9 @@ class RetrievalEvaluator(DatasetEvaluator):
     def from_config(
         cls, cfg: CfgNode, dataset_name: str, model: torch.nn.Module | None
     ) -> "RetrievalEvaluator | None":
-        """Where there is a model with the match network, which scores pairs."""
-        if model is None or not cfg.MODEL.MATCH_ON:
+        """Where there is a model with the match network, which scores pairs, and there may be
+        pairs."""
+        if model is None or not cfg.MODEL.MATCH_ON or is_given(dataset_name):
             return None
         embedder = BoxEmbedder(model)
         return cls(

@@ -17,12 +17,12 @@ from match_rcnn.modeling.streams.stream import (
     FeatureSource,
     Losses,
     Maps,
-    PooledFeatures,
     RoIFeatures,
     Stream,
+    chosen_sources,
     labelled,
-    make_pooler,
     numbers,
+    pyramid_features,
     take,
 )
 
@@ -70,9 +70,8 @@ class MatchStream(Stream):
         cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec], built: Built
     ) -> dict[str, Any]:
         node = cfg.MODEL.ROI_MATCH_HEAD
-        pyramid = _pyramid(cfg, input_shape)
-        offered = {**built.sources, "pyramid": pyramid}
-        sources = {name: _offered(name, offered) for name in node.FEATURES.split("+")}
+        pyramid = pyramid_features(cfg, "ROI_MATCH_HEAD", input_shape)
+        sources = chosen_sources("ROI_MATCH_HEAD", node, {**built.sources, "pyramid": pyramid})
         return {
             "sources": sources,
             "head": build_match_head(cfg, {name: s.shape for name, s in sources.items()}),
@@ -133,31 +132,3 @@ def _sample(rows: Tensor, wanted: int) -> Tensor:
     if len(rows) <= wanted:
         return rows
     return rows[torch.randperm(len(rows), device=rows.device)[:wanted]]
-
-
-def _pyramid(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> PooledFeatures:
-    """RoI features of the pyramid itself, in front of any stream's layers."""
-    node = cfg.MODEL.ROI_MATCH_HEAD
-    levels = list(node.IN_FEATURES or cfg.MODEL.ROI_HEADS.IN_FEATURES)
-    for name in levels:
-        if name not in input_shape:
-            raise ValueError(
-                f"MODEL.ROI_MATCH_HEAD.IN_FEATURES names {name!r}; the backbone has "
-                f"{', '.join(input_shape)}"
-            )
-    shapes = [input_shape[name] for name in levels]
-    side = node.POOLER_RESOLUTION
-    shape = ShapeSpec(channels=shapes[0].channels, height=side, width=side)
-    return PooledFeatures(levels, make_pooler(node, shapes), nn.Identity(), shape)
-
-
-def _offered(name: str, offered: Mapping[str, FeatureSource]) -> FeatureSource:
-    if name not in offered:
-        raise ValueError(
-            f"MODEL.ROI_MATCH_HEAD.FEATURES names {name!r}, but there are only "
-            f"{', '.join(sorted(offered))}, joined by '+'. The streams that offer features must "
-            f"be on and in front of MatchStream in MODEL.ROI_STREAMS: 'mask' comes with "
-            f"MODEL.MASK_ON, 'pose' with MODEL.KEYPOINT_ON and MODEL.ROI_KEYPOINT_HEAD.NAME "
-            f"CategoryAwareLandmarkHead"
-        )
-    return offered[name]

@@ -94,8 +94,9 @@ class Stream:
     Attributes:
         switch: the key of ``MODEL`` that turns it on and off where it is listed; "": always on.
         feature: the name of the features that it offers other streams; "": none.
-        label, loss: what of an item it learns from (``masks``, ``landmarks``, ``pairs``; "":
-            something else), and the loss that it gives; they are told before a run starts.
+        label, loss: what of an item it learns from (``masks``, ``landmarks``, ``pairs``,
+            ``attributes``; "": something else), and the loss that it gives; they are told before a
+            run starts.
         modules: its modules, by their names in the RoI heads.
         source: where the features that it offers can be had for any boxes.
         takes: names of the features of other streams that it wants handed.
@@ -141,7 +142,9 @@ class Stream:
             maps: the backbone's.
             rois: R sampled proposals, an entry an image, with ``proposal_boxes``, ``gt_classes``
                 and, where the image has ground truth, each ``gt_*`` field of the item they match.
-                An item that lacks a label costs no loss and is in no mean.
+                An item that lacks a label costs no loss and is in no mean. An image whose items
+                are of no known category (:mod:`match_rcnn.data.given_boxes`) has their boxes as
+                its proposals, of class -1.
             given: what earlier streams made in this pass, by the name of their features.
             is_taken: a later stream takes this one's features.
 
@@ -225,6 +228,53 @@ def make_pooler(node: CfgNode, levels: Sequence[ShapeSpec]) -> ROIPooler:
         sampling_ratio=node.POOLER_SAMPLING_RATIO,
         pooler_type=node.POOLER_TYPE,
     )
+
+
+def pyramid_features(
+    cfg: CfgNode, head: str, input_shape: Mapping[str, ShapeSpec]
+) -> PooledFeatures:
+    """RoI features of the pyramid itself, in front of any stream's layers, as the head's
+    ``IN_FEATURES`` and ``POOLER_*`` keys say.
+
+    Args:
+        head: its node of ``MODEL``.
+
+    Raises:
+        ValueError: the backbone has no such level.
+    """
+    node = cfg.MODEL[head]
+    levels = list(node.IN_FEATURES or cfg.MODEL.ROI_HEADS.IN_FEATURES)
+    for name in levels:
+        if name not in input_shape:
+            raise ValueError(
+                f"MODEL.{head}.IN_FEATURES names {name!r}; the backbone has "
+                f"{', '.join(input_shape)}"
+            )
+    shapes = [input_shape[name] for name in levels]
+    side = node.POOLER_RESOLUTION
+    shape = ShapeSpec(channels=shapes[0].channels, height=side, width=side)
+    return PooledFeatures(levels, make_pooler(node, shapes), nn.Identity(), shape)
+
+
+def chosen_sources(
+    head: str, node: CfgNode, offered: Mapping[str, FeatureSource]
+) -> dict[str, FeatureSource]:
+    """Those that the head's ``FEATURES`` names, joined by "+".
+
+    Raises:
+        ValueError: one of them is not offered.
+    """
+    names = node.FEATURES.split("+")
+    for name in names:
+        if name not in offered:
+            raise ValueError(
+                f"MODEL.{head}.FEATURES names {name!r}, but there are only "
+                f"{', '.join(sorted(offered))}, joined by '+'. The streams that offer features "
+                f"must be on and in front of this one in MODEL.ROI_STREAMS: 'mask' comes with "
+                f"MODEL.MASK_ON, 'pose' with MODEL.KEYPOINT_ON and MODEL.ROI_KEYPOINT_HEAD.NAME "
+                f"CategoryAwareLandmarkHead"
+            )
+    return {name: offered[name] for name in names}
 
 
 def take(rois: list[Instances], rows: list[Tensor]) -> list[Instances]:
