@@ -102,29 +102,29 @@ def _landmarks(
     result = np.zeros((len(pixels), 3), np.int64)
     radius = max(1, round(0.006 * max(canvas.size)))
     for i in np.flatnonzero(inside):
-        shown = int(i) not in shape.hidden and _shows(
-            canvas, garment, shape, int(i), pixels[i], radius
+        shown = int(i) not in shape.hidden and shows(
+            canvas, garment.item, parts_of(shape, int(i)), pixels[i], radius
         )
         result[i] = (*pixels[i], 2 if shown else 1)
     return result
 
 
-def _shows(
-    canvas: Canvas,
-    garment: Garment,
-    shape: Shape,
-    landmark: int,
-    pixel: npt.NDArray[np.int64],
-    radius: int,
-) -> bool:
-    """Whether a part that the landmark belongs to is what one sees next to ``pixel``."""
+def parts_of(shape: Shape, landmark: int) -> set[str]:
+    """The names of the parts that a landmark lies on."""
     parts = {name for name, part in shape.parts.items() if landmark in part.landmarks}
     if any(landmark in strap.landmarks for strap in shape.straps):
         parts.add("strap")
+    return parts
+
+
+def shows(
+    canvas: Canvas, item: int, parts: set[str], pixel: npt.NDArray[np.int64], radius: int
+) -> bool:
+    """Whether one of an item's ``parts`` is what one sees within ``radius`` of ``pixel``."""
     x, y = pixel
     window = canvas.owner[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
     layers = (canvas.layers[index] for index in np.unique(window))
-    return any(layer.item == garment.item and layer.part in parts for layer in layers)
+    return any(layer.item == item and layer.part in parts for layer in layers)
 
 
 def mask_polygons(mask: BoolArray) -> list[list[int]]:

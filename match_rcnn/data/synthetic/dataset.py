@@ -2,17 +2,18 @@
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import orjson
 from tqdm import tqdm
 
-from match_rcnn.data.synthetic.conditions import conditions
+from match_rcnn.data.synthetic.conditions import Conditions, conditions
 from match_rcnn.data.synthetic.products import SPLITS, Catalogue
 from match_rcnn.data.synthetic.scene import draw_picture
 from match_rcnn.utils.files import atomic_write, read_json, write_json
@@ -20,6 +21,7 @@ from match_rcnn.utils.files import atomic_write, read_json, write_json
 #: Changes whenever the same seed would give other bytes.
 VERSION = 2
 SMALLEST, LARGEST = 64, 2048
+_J = TypeVar("_J")
 _VARIATIONS = ("scale", "occlusion", "zoom_in", "viewpoint")
 
 
@@ -76,7 +78,8 @@ def generate(
         "seed": seed,
         "size": size,
     }
-    _claim(root, settings)
+    present = [split for split in SPLITS if any((root / split).glob("*/*"))]
+    claim(root, settings, present)
     jobs = [
         _Job(root / split, Catalogue(seed, split, count), index, size)
         for split, count in zip(SPLITS, (train, validation), strict=True)
@@ -86,7 +89,7 @@ def generate(
     with tqdm(
         total=len(jobs), initial=len(jobs) - len(missing), unit="image", disable=not progress
     ) as bar:
-        for _ in _run(missing, workers):
+        for _ in in_processes(_write, missing, workers):
             bar.update()
     summary = {**settings, "splits": {split: summarise(root / split) for split in SPLITS}}
     write_json(root / "summary.json", summary)
@@ -105,8 +108,12 @@ def _check(train: int, validation: int, seed: int, size: int, workers: int) -> N
         raise ValueError(f"expected workers >= 1, got {workers}")
 
 
-def _claim(root: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in ROOT, or check that they are those of what lies there."""
+def claim(root: Path, settings: dict[str, Any], present: Sequence[str]) -> None:
+    """Note the settings in ROOT, or check that they are those of what lies there.
+
+    Args:
+        present: which of the folders to write hold something.
+    """
     path = root / "generation.json"
     if path.is_file():
         found = read_json(path)
@@ -116,7 +123,6 @@ def _claim(root: Path, settings: dict[str, Any]) -> None:
                 "choose another folder or remove this one"
             )
         return
-    present = [split for split in SPLITS if any((root / split).glob("*/*"))]
     if present:
         raise ValueError(
             f"{root} holds files in {', '.join(present)} that were not generated here; "
@@ -125,14 +131,17 @@ def _claim(root: Path, settings: dict[str, Any]) -> None:
     write_json(path, settings)
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[None]:
+def in_processes(
+    work: Callable[[_J], Any], jobs: Sequence[_J], workers: int, at_a_time: int = 4
+) -> Iterator[Any]:
+    """What ``work`` makes of the jobs, as they get done."""
     if workers == 1 or len(jobs) < 2:
         _prepare()
-        yield from map(_write, jobs)
+        yield from map(work, jobs)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(workers, len(jobs)), _prepare) as pool:
-        yield from pool.imap_unordered(_write, jobs, chunksize=4)
+        yield from pool.imap_unordered(work, jobs, chunksize=at_a_time)
 
 
 def _prepare() -> None:
@@ -143,15 +152,27 @@ def _prepare() -> None:
 def _write(job: _Job) -> None:
     """Write one image and its annotation; the annotation last, so that it vouches for both."""
     picture = draw_picture(job.catalogue, job.index, job.size)
-    low, high = conditions(picture.annotation["source"]).jpeg
-    quality = int(job.catalogue.random(4, job.index).integers(low, high + 1))
-    bgr = np.ascontiguousarray(picture.image[:, :, ::-1])
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    with atomic_write(job.image) as file:
-        file.write(data.tobytes())
+    write_photo(
+        job.image,
+        picture.image,
+        conditions(picture.annotation["source"]),
+        job.catalogue.random(4, job.index),
+    )
     with atomic_write(job.annotation) as file:
         file.write(orjson.dumps(picture.annotation))
+
+
+def write_photo(
+    path: Path, image: npt.NDArray[np.uint8], how: Conditions, rng: np.random.Generator
+) -> None:
+    """Write an RGB image as JPEG, in a quality of the conditions'."""
+    low, high = how.jpeg
+    quality = int(rng.integers(low, high + 1))
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    with atomic_write(path) as file:
+        file.write(data.tobytes())
 
 
 def summarise(split: Path) -> dict[str, Any]:

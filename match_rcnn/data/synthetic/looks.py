@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.data.synthetic.cuts import DRESSES, LOWERS, OUTWEAR, SLINGS
-from match_rcnn.data.synthetic.textures import Field, Print, random_print, weights
+from match_rcnn.data.synthetic.textures import (
+    FABRICS,
+    Field,
+    Print,
+    random_print,
+    weights,
+    woven,
+)
 
 Colour = tuple[float, float, float]
 GRAPHICS = ("disc", "ring", "square", "triangle", "star", "heart", "lines", "cross")
@@ -40,6 +47,7 @@ class Look:
         belt: a belt or waist seam.
         fold: strength of the folds' shading.
         outline: darkness of the drawn edge.
+        fabric: of textures.FABRICS: what the cloth itself looks like.
     """
 
     colours: tuple[Colour, Colour, Colour]
@@ -53,6 +61,7 @@ class Look:
     belt: bool = False
     fold: float = 0.06
     outline: float = 0.35
+    fabric: str = "cotton"
 
     def paint(self, u: Field, v: Field, soft: float, torso: bool) -> Any:
         """(h, w, 3) cloth colours at cloth coordinates; the graphic only on the torso."""
@@ -60,6 +69,8 @@ class Look:
         base, two, three = (np.array(c, dtype=np.float32) for c in self.colours)
         colour = base + second[..., None] * (two - base)
         colour += third[..., None] * (three - colour)
+        if self.fabric in FABRICS:
+            colour = woven(self.fabric, colour, u, v)
         if torso and self.graphic is not None:
             mask = _graphic_mask(self.graphic, u, v, soft)[..., None]
             colour += mask * (np.array(self.graphic.colour, dtype=np.float32) - colour)

@@ -48,7 +48,7 @@ def dress(catalogue: Catalogue, photo: Photo, rng: np.random.Generator) -> Outfi
         style = product.companion_style
         garment = Garment(1, companion.category_id, companion.cut, companion.looks[0], style)
         outfit.slots[slot(companion.category_id)] = garment
-    _complete(outfit, rng, outwear=conditions(photo.source).outwear)
+    complete(outfit, rng, outwear=conditions(photo.source).outwear)
     return outfit
 
 
@@ -58,7 +58,7 @@ def passer_by(rng: np.random.Generator, first_item: int) -> Outfit:
     model = random_model(rng, categories)
     main = _worn(model, first_item)
     outfit = Outfit(main, {"inner": main})
-    _complete(outfit, rng, outwear=0.0)
+    complete(outfit, rng, outwear=0.0)
     return outfit
 
 
@@ -66,7 +66,7 @@ def _worn(model: Model, item: int) -> Garment:
     return Garment(item, model.category_id, model.cut, model.looks[0], 0)
 
 
-def _complete(outfit: Outfit, rng: np.random.Generator, outwear: float) -> None:
+def complete(outfit: Outfit, rng: np.random.Generator, outwear: float) -> None:
     """Add what is missing to be dressed, and at times a jacket."""
     slots, item = outfit.slots, outfit.main.item
     if "inner" not in slots:

@@ -3,6 +3,7 @@
 Shapes: ``H``, ``W`` the picture, ``max(H, W)`` the size that was asked for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +62,28 @@ def draw_stage(catalogue: Catalogue, index: int, size: int) -> Stage:
     """Draw everything but the camera's own doing."""
     photo = catalogue.photo(index)
     rng = catalogue.random(0, index)
-    how = conditions(photo.source)
+    how, shop = conditions(photo.source), photo.source == "shop"
+    return draw_outfit(rng, size, how, shop, lambda rng: dress(catalogue, photo, rng))
+
+
+def draw_outfit(
+    rng: np.random.Generator,
+    size: int,
+    how: Conditions,
+    shop: bool,
+    clothe: Callable[[np.random.Generator], Outfit],
+) -> Stage:
+    """Draw somebody in the outfit that ``clothe`` gives, or it laid out.
+
+    Args:
+        rng: decides all the rest.
+        size: of the longer side, pixels.
+        shop: whether it is a shop's photo: its background, and a model who hides little.
+    """
     canvas = Canvas(*_image_size(rng, size))
     viewpoint = int(rng.choice(3, p=how.viewpoints)) + 1
-    figures = _figures(catalogue, index, rng, canvas, viewpoint)
-    draw_background(canvas, rng, shop=photo.source == "shop", flat=viewpoint == 1)
+    figures = _figures(clothe(rng), how, shop, rng, canvas, viewpoint)
+    draw_background(canvas, rng, shop=shop, flat=viewpoint == 1)
     for figure in figures:
         draw_figure(canvas, figure)
     _occlude(canvas, rng, figures, how)
@@ -79,12 +97,14 @@ def _image_size(rng: np.random.Generator, size: int) -> tuple[int, int]:
 
 
 def _figures(
-    catalogue: Catalogue, index: int, rng: np.random.Generator, canvas: Canvas, viewpoint: int
+    outfit: Outfit,
+    how: Conditions,
+    shop: bool,
+    rng: np.random.Generator,
+    canvas: Canvas,
+    viewpoint: int,
 ) -> list[Figure]:
     """The figures from back to front; the main garment is item 0."""
-    photo = catalogue.photo(index)
-    how = conditions(photo.source)
-    outfit = dress(catalogue, photo, rng)
     pose = random_pose(rng, viewpoint, how.liveliness)
     framed = [outfit.main]
     if viewpoint != 1 and rng.random() < how.whole:
@@ -92,7 +112,7 @@ def _figures(
     camera = _camera(rng, canvas, _extent(framed, pose), how, viewpoint)
     if viewpoint == 1:
         return _laid_out(rng, outfit, pose, camera)
-    main = _figure(rng, outfit, pose, camera, plain=photo.source == "shop")
+    main = _figure(rng, outfit, pose, camera, plain=shop)
     alone = rng.random() >= how.bystander
     if alone or len(outfit.slots) > 2:
         return [main]

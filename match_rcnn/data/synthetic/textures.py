@@ -199,3 +199,63 @@ def random_print(rng: np.random.Generator) -> Print:
         phase=float(rng.uniform(0, 1)),
         seed=int(rng.integers(0, 10_000)),
     )
+
+
+# Fabrics: what the cloth looks like whatever is printed on it -------------------------------------
+
+
+def _wave(x: Any, period: float) -> Any:
+    return np.sin(x * np.float32(2 * np.pi / period))
+
+
+def _denim(u: Any, v: Any) -> tuple[Any, Any]:
+    """A diagonal twill, washed out in vertical bands."""
+    twill = np.float32(0.16) * _wave(u + v, 0.045)
+    return 1 + twill, np.float32(0.14) * (1 + _wave(u, 0.3))
+
+
+def _knit(u: Any, v: Any) -> tuple[Any, Any]:
+    """Columns of stitches, each a V."""
+    column = u / np.float32(0.09)
+    slope = np.abs(column - np.floor(column) - np.float32(0.5)) * np.float32(0.09)
+    return 1 + np.float32(0.24) * _wave(v + slope, 0.06), np.zeros_like(u)
+
+
+def _ribbed(u: Any, v: Any) -> tuple[Any, Any]:
+    return 1 + np.float32(0.26) * _wave(u, 0.055), np.zeros_like(u)
+
+
+def _leather(u: Any, v: Any) -> tuple[Any, Any]:
+    """Dark, with hard reflections."""
+    gloss = _wave(u + np.float32(0.15) * _wave(v, 0.5), 0.21)
+    return np.full_like(u, 0.75), np.float32(0.6) * np.clip(gloss - np.float32(0.55), 0, 1)
+
+
+def _lace(u: Any, v: Any) -> tuple[Any, Any]:
+    """A net with holes, through which it is dark."""
+    holes = np.clip(_wave(u + v, 0.1) * _wave(u - v, 0.1) * 3 - np.float32(0.4), 0, 1)
+    return 1 - np.float32(0.5) * holes, np.zeros_like(u)
+
+
+def _chiffon(u: Any, v: Any) -> tuple[Any, Any]:
+    """Pale, in soft pleats."""
+    pleats = 1 + np.float32(0.1) * _wave(u + np.float32(0.1) * v, 0.13)
+    return pleats, np.full_like(u, 0.35)
+
+
+#: How much light the cloth throws back, and how much white lies over it; cotton is none of them.
+FABRICS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "denim": _denim,
+    "knit": _knit,
+    "ribbed": _ribbed,
+    "leather": _leather,
+    "lace": _lace,
+    "chiffon": _chiffon,
+}
+
+
+def woven(fabric: str, colour: Any, u: Field, v: Field) -> Any:
+    """(h, w, 3) printed colours as they look on a fabric."""
+    light, white = FABRICS[fabric](u, v)
+    colour = colour * light[..., None]
+    return colour + white[..., None] * (np.float32(255) - colour)
