@@ -45,6 +45,9 @@ DATABASES_REQUIRE = [
     "psycopg[binary]>=3.3",
 ]
 
+# Writing a model as ONNX and running it; running alone needs onnxruntime only.
+EXPORT_REQUIRES = ["onnx>=1.16", "onnxruntime>=1.18.1"]
+
 CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
 
 EXTRAS_REQUIRE = {
@@ -53,12 +56,14 @@ EXTRAS_REQUIRE = {
     "databases": DATABASES_REQUIRE,
     "ray": ["ray[data]>=2.60", *GALLERY_REQUIRES],  # catalogues embedded by a cluster
     "ccp": CCP_REQUIRES,
+    "export": EXPORT_REQUIRES,
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
     "dev": [
         *INDEX_REQUIRES,
         *DATABASES_REQUIRE,
         *CCP_REQUIRES,
+        *EXPORT_REQUIRES,
         "ruff>=0.15",
         "mypy>=1.15",
         "pytest>=8.0",

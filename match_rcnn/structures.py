@@ -5,15 +5,16 @@ pixels.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pycocotools.mask as mask_util
 
-from match_rcnn.d2 import BoxMode, Instances
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.utils.arrays import Float32Array
+
+if TYPE_CHECKING:  # match_rcnn.onnx makes garments without a host; what needs one imports it
+    from match_rcnn.d2 import Instances
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,7 +70,7 @@ class Garment:
 
 
 def garments_from_instances(
-    instances: Instances, taxonomy: Taxonomy = DEEPFASHION2, attribute_threshold: float = 0.5
+    instances: "Instances", taxonomy: Taxonomy = DEEPFASHION2, attribute_threshold: float = 0.5
 ) -> list[Garment]:
     """The garments of a model's output, most confident first.
 
@@ -135,6 +136,8 @@ def garments_from_dataset_dict(
 def _from_annotation(
     annotation: dict[str, Any], taxonomy: Taxonomy, height: int, width: int
 ) -> Garment:
+    from match_rcnn.d2 import BoxMode
+
     box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
     polygons = annotation.get("segmentation")
     landmarks = annotation.get("keypoints")
@@ -147,6 +150,8 @@ def _from_annotation(
 
 
 def _rasterise(polygons: list[Any], height: int, width: int) -> npt.NDArray[np.bool_]:
+    import pycocotools.mask as mask_util
+
     flat = [np.asarray(p, dtype=np.float64).ravel().tolist() for p in polygons]
     merged = mask_util.merge(mask_util.frPyObjects(flat, height, width))
     return mask_util.decode(merged).astype(bool)

@@ -20,7 +20,7 @@ LAYERS = (
     ("config",),
     ("retrieval",),
     ("inference",),
-    ("predictor", "evaluation"),
+    ("predictor", "onnx", "evaluation"),
     ("catalogue", "engine"),
     ("reporting",),
     ("experiments",),

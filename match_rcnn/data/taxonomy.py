@@ -20,6 +20,7 @@ DeepFashion2's lies in ``taxonomy.json`` beside this file, which names its sourc
 """
 
 import itertools
+import json
 import logging
 import re
 from collections import Counter
@@ -32,7 +33,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from match_rcnn.utils.arrays import FloatArray, IntArray
-from match_rcnn.utils.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -387,4 +387,5 @@ def _in_short(taxonomy: Taxonomy) -> str:
 
 
 _FILE = Path(__file__).with_name("taxonomy.json")
-DEEPFASHION2 = Taxonomy.from_dict(read_json(_FILE), _FILE)
+# By Python's own json: match_rcnn.onnx imports this with numpy alone.
+DEEPFASHION2 = Taxonomy.from_dict(json.loads(_FILE.read_text(encoding="utf-8")), _FILE)

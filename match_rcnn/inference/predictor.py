@@ -103,6 +103,12 @@ class MatchRCNNPredictor:
         cfg.MODEL.WEIGHTS = str(weights)
         return cls(cfg, score_threshold)
 
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network, which computes as the config's switches say."""
+        network: torch.nn.Module = self._predictor.model
+        return network
+
     def __call__(self, photo: str | Path | Image) -> list[Garment]:
         """The garments of a photo, most confident first.
 
