@@ -16,6 +16,7 @@ from match_rcnn.commands import UsageError
 
 #: By name; the module is ``match_rcnn.commands.NAME`` with underscores.
 COMMANDS = {
+    "predict": "find the garments of photos, folders and videos",
     "index": "index a catalogue of photos, so that it can be searched by photo",
     "search": "search a gallery by photo",
     "train": "train or evaluate a model",

@@ -4,10 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from match_rcnn.d2 import setup_logger
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import build_model, setup_logger
+from match_rcnn.data.taxonomy import DEEPFASHION2
+from match_rcnn.inference.model_file import write_model
 
 # Two cores run two pytest workers: one thread each, and sums come out in one order.
 torch.set_num_threads(1)
@@ -93,3 +98,32 @@ def tiny_overrides():
         *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "50", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "32"),
         *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "2"),
     ]
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory, tiny_overrides):
+    """A model file of random weights that finds five garments in any photo."""
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(ROOT / "configs/quickstart.yaml"))
+    cfg.merge_from_list([*tiny_overrides, "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
+    cfg.merge_from_list(["TEST.DETECTIONS_PER_IMAGE", 5, "TEST.AGNOSTIC_NMS_THRESH", 1.0])
+    cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = 1.0
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("model") / "random.safetensors"
+    write_model(file, cfg, build_model(cfg).state_dict(), DEEPFASHION2)
+    return file
+
+
+@pytest.fixture(scope="session")
+def write_photos():
+    """Write pictures of noise: ``write(folder, {name: (height, width)})``."""
+
+    def write(folder, sizes, seed=0):
+        rng = np.random.default_rng(seed)
+        for name, size in sizes.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / name), cv2.GaussianBlur(noise, (9, 9), 0))
+        return folder
+
+    return write

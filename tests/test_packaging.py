@@ -1,9 +1,14 @@
 """What setup.py states: lower bounds that are tried, and all files that the package needs."""
 
 import ast
+import json
+import os
 import re
 import runpy
+import shutil
+import subprocess
 import sys
+import zipfile
 from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
@@ -82,3 +87,48 @@ def test_every_module_that_is_imported_is_declared(wanted):
                 imported.add(str(node.module).split(".")[0])
     third = {m for m in imported if m not in sys.stdlib_module_names} - known
     assert {projects.get(module, module) for module in third} <= declared
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that holds what the wheel holds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for part in ("match_rcnn", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / "source" / part, ignore=ignored)
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder / "source" / file)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    done = subprocess.run([*command, folder / "source"], capture_output=True, text=True)
+    if "No matching distribution" in done.stderr or "No module named pip" in done.stderr:
+        pytest.skip("setuptools cannot be fetched here to build a wheel")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(folder / "site")
+    shutil.rmtree(folder / "source")
+    return folder / "site"
+
+
+def test_the_wheel_has_the_command_and_the_configs(installed):
+    (entry,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "match-rcnn = match_rcnn.cli:main" in entry.read_text()
+    configs = {path.name for path in (installed / "match_rcnn/configs").glob("*.yaml")}
+    assert configs == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+
+
+def test_the_wheel_predicts_from_another_folder(installed, model_file, write_photos, tmp_path):
+    """With a config that the package holds, by name."""
+    write_photos(tmp_path / "photos", {"a/x.png": (64, 96), "b/x.png": (96, 64)})
+    command = [sys.executable, "-m", "match_rcnn", "predict", "photos", "--weights", model_file]
+    done = subprocess.run(
+        [*command, "--config", "quickstart_match", "--output", "out", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 2
+    lines = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image"] for line in lines] == ["a/x.png", "b/x.png"]

@@ -126,7 +126,22 @@ class MatchRCNNPredictor:
         image = self.read(photo)
         self._check_size(image, photo if isinstance(photo, (str, Path)) else "the photo")
         output: dict[str, Any] = self._predictor(image)
-        return without_duplicates(output["instances"], self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+        return self.shown(output["instances"])
+
+    def shown(self, found: Instances) -> Instances:
+        """Of a model's output what is shown: :func:`without_duplicates` by the config."""
+        return without_duplicates(found, self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+
+    def resized(self, photo: Image, name: str = "the photo") -> Image:
+        """A photo as the network sees it: (h, w, 3) uint8, colours in the model's order.
+
+        Raises:
+            ValueError: nothing would be left of it in one direction; the message has ``name``.
+        """
+        self._check_size(photo, name)
+        image = photo[:, :, ::-1] if self._predictor.input_format == "RGB" else photo
+        found: Image = self._predictor.aug.get_transform(image).apply_image(image)
+        return found
 
     def _check_size(self, image: Image, name: str | Path) -> None:
         resize = self._predictor.aug.get_transform(image)
