@@ -27,6 +27,7 @@ COMMANDS = {
     "convert ccp": "Clothing Co-Parsing into a COCO file",
     "convert weights": "weights of other origin into a start for training",
     "generate": "write a generated DeepFashion2 in its on-disk format",
+    "generate-deepfashion": "write generated data in the forms of DeepFashion's (2016) benchmarks",
     "export": "write a model as ONNX, to run it without torch",
     "visualize": "draw predictions or annotations of an image, a folder or a data set",
     "dataset-report": "say what is in a data set",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from match_rcnn.inference.predictor import MatchRCNNPredictor
-from match_rcnn.structures import Garment, garments_from_instances
+from match_rcnn.structures import Garment
 from match_rcnn.utils.arrays import Image
 
 T = TypeVar("T")
@@ -167,8 +167,7 @@ class BulkPredictor(Generic[T]):
         ]
         predictor = self._predictor
         return [
-            garments_from_instances(predictor.shown(one["instances"]), predictor.taxonomy)
-            for one in self._model(inputs)
+            predictor.garments(predictor.shown(one["instances"])) for one in self._model(inputs)
         ]
 
 

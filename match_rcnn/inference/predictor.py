@@ -118,8 +118,7 @@ class MatchRCNNPredictor:
         Raises:
             ValueError: the array has another shape or type, or the file is not an image.
         """
-        threshold = self.cfg.TEST.ATTRIBUTE_SCORE_THRESH
-        return garments_from_instances(self.instances(photo), self.taxonomy, threshold)
+        return self.garments(self.instances(photo))
 
     def instances(self, photo: str | Path | Image) -> Instances:
         """The same as the host's ``Instances``, boxes in pixels of the photo."""
@@ -131,6 +130,11 @@ class MatchRCNNPredictor:
     def shown(self, found: Instances) -> Instances:
         """Of a model's output what is shown: :func:`without_duplicates` by the config."""
         return without_duplicates(found, self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+
+    def garments(self, shown: Instances) -> list[Garment]:
+        """What is shown, as garments."""
+        threshold = self.cfg.TEST.ATTRIBUTE_SCORE_THRESH
+        return garments_from_instances(shown, self.taxonomy, threshold)
 
     def resized(self, photo: Image, name: str = "the photo") -> Image:
         """A photo as the network sees it: (h, w, 3) uint8, colours in the model's order.
