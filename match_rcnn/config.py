@@ -6,6 +6,7 @@ from typing import Any
 
 import match_rcnn.modeling  # noqa: F401  puts our heads into the host's registries
 from match_rcnn.d2 import CfgNode, get_cfg
+from match_rcnn.data.recognition_loader import Vocabulary
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.modeling.taxonomy import set_taxonomy
 
@@ -153,6 +154,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_ATTRIBUTE_HEAD.BALANCE = "all"
     cfg.MODEL.ROI_ATTRIBUTE_HEAD.LOSS_WEIGHT = 1.0
 
+    _add_recognition_config(cfg)
+
     # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
     # a user and a shop photo of the same clothes; the rest come from all images.
     cfg.DATALOADER.PAIR_SHARE = 0.5
@@ -192,6 +195,99 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.WANDB.ENABLED = False
     cfg.WANDB.PROJECT = "match_rcnn"
     cfg.WANDB.NAME = ""  # "": the name of OUTPUT_DIR
+
+
+def _add_recognition_config(cfg: CfgNode) -> None:
+    """Keys of ``MODEL.META_ARCHITECTURE Recognition`` (match_rcnn/modeling/recognition); defaults
+    are FashionNet's. What its paper does not say has a word on where the number comes from."""
+    cfg.MODEL.RECOGNITION = node = CfgNode()
+    # What the model tells apart: of DATASETS.TRAIN; a run's set-up fills them in.
+    node.CATEGORIES = []
+    node.ATTRIBUTES = []
+    node.ATTRIBUTE_TYPES = []
+    # "crop": the garment's region, cut out and resized to CROP_SIZE; "roi": RoIAlign's
+    # POOLER_RESOLUTION cells a side of the whole photo's maps (INPUT.MIN_SIZE_* and MAX_SIZE_*).
+    node.INPUT = "crop"
+    node.CROP_SIZE = 224
+    node.POOLER_RESOLUTION = 28
+    node.POOLER_SAMPLING_RATIO = 2
+    # The region is the given box and so much of its sides more on each side. 0: the box itself, as
+    # public code crops it (Liu and Lu 2018).
+    node.MARGIN = 0.0
+    # In training each edge moves by up to this share of the side; and how many are mirrored. Not
+    # said: public code does neither.
+    node.JITTER = 0.0
+    node.FLIP = 0.0
+    # The backbone's map that the branches take; "res3" of a torchvision VGG16 is its conv4_3.
+    node.IN_FEATURE = "res3"
+    # Behind each convolution of a branch: "" or "BN"; behind each of its linear layers: dropout, as
+    # in VGG16.
+    node.NORM = ""
+    node.DROPOUT = 0.5
+    # What finds landmarks ("": nothing); 3x3 convolutions (conv5) and linear layers, of which the
+    # widths are those of public code; what the two losses weigh (not said).
+    node.LANDMARKS = CfgNode()
+    node.LANDMARKS.NAME = "RegressionBranch"
+    node.LANDMARKS.CONV_DIMS = [512, 512, 512]
+    node.LANDMARKS.FC_DIMS = [1024, 1024]
+    node.LANDMARKS.POSITION_WEIGHT = 1.0
+    node.LANDMARKS.VISIBILITY_WEIGHT = 1.0
+    # Landmark pooling: a window of WINDOW cells a side, max-pooled to RESOLUTION a side (4 in
+    # public code; the window is not said: a quarter of the region's side). GATE "hard": what is not
+    # seen counts 0 (paper), "soft": as likely as it is seen, "none": all count.
+    node.LOCAL = CfgNode()
+    node.LOCAL.ENABLED = True
+    node.LOCAL.WINDOW = 8
+    node.LOCAL.RESOLUTION = 4
+    node.LOCAL.POOLER = "max"
+    node.LOCAL.GATE = "hard"
+    node.LOCAL.FC_DIMS = [1024]  # public code
+    node.GLOBAL = CfgNode()
+    node.GLOBAL.CONV_DIMS = [512, 512, 512]
+    node.GLOBAL.FC_DIMS = [4096]  # VGG16's fc6
+    node.FUSION_DIM = 1024  # public code
+    # What is read from the fused vector, and what each loss weighs (not said).
+    node.HEADS = ["CategoryHead", "AttributeHead", "EmbeddingHead"]
+    node.CATEGORY_WEIGHT = 1.0
+    node.ATTRIBUTE_WEIGHT = 1.0
+    # As for MODEL.ROI_ATTRIBUTE_HEAD.BALANCE; the paper: "the ratio of the numbers of positive and
+    # negative samples in the training set", and not whether of each attribute.
+    node.ATTRIBUTE_BALANCE = "all"
+    node.EMBEDDING_DIM = 0  # 0: the fused vector, of length 1
+    node.TRIPLET_WEIGHT = 1.0
+    node.TRIPLET_MARGIN = 0.3  # not said; usual between vectors of length 1
+    # Two stages in turn of so many iterations, (landmarks, rest); (): all losses at once. In each,
+    # what the landmarks' losses and the others weigh: the paper says large and small, public code
+    # has 5 : 1. What weighs 0 rests.
+    node.STAGES = CfgNode()
+    node.STAGES.LENGTHS = ()
+    node.STAGES.LANDMARKS = (1.0, 0.2)
+    node.STAGES.REST = (0.2, 1.0)
+
+    # Images of a batch when a recognition model is evaluated.
+    cfg.TEST.RECOGNITION_BATCH = 32
+    # Pool around the true landmarks, which nobody has: results are then called oracle.
+    cfg.TEST.ORACLE_LANDMARKS = False
+
+
+def follow_records(cfg: CfgNode, vocabulary: Vocabulary) -> None:
+    """Set in place what a recognition model tells apart, unless a config states it.
+
+    Raises:
+        ValueError: the config states something else than the training sets have.
+    """
+    node = cfg.MODEL.RECOGNITION
+    for key, found in (
+        ("CATEGORIES", vocabulary.categories),
+        ("ATTRIBUTES", vocabulary.attributes),
+        ("ATTRIBUTE_TYPES", vocabulary.types),
+    ):
+        if node[key] and list(node[key]) != list(found):
+            raise ValueError(
+                f"MODEL.RECOGNITION.{key} has {len(node[key])} entries, but the training sets "
+                f"have {len(found)}, or others; leave the key out, and it follows"
+            )
+        node[key] = list(found)
 
 
 def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()) -> None:

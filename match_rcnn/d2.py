@@ -69,12 +69,13 @@ if TYPE_CHECKING or HOST == "lite":
     from match_rcnn.lite.layers import Conv2d, FrozenBatchNorm2d, Linear, ShapeSpec
     from match_rcnn.lite.modeling import (
         BACKBONE_REGISTRY,
+        META_ARCH_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
         StandardROIHeads,
         build_model,
     )
-    from match_rcnn.lite.modeling.backbone import FPN, Backbone
+    from match_rcnn.lite.modeling.backbone import FPN, Backbone, build_backbone
     from match_rcnn.lite.modeling.backbone.fpn import LastLevelMaxPool
     from match_rcnn.lite.modeling.poolers import ROIPooler
     from match_rcnn.lite.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
@@ -132,12 +133,13 @@ else:
     from detectron2.layers import Conv2d, FrozenBatchNorm2d, Linear, ShapeSpec
     from detectron2.modeling import (
         BACKBONE_REGISTRY,
+        META_ARCH_REGISTRY,
         ROI_HEADS_REGISTRY,
         ROI_KEYPOINT_HEAD_REGISTRY,
         StandardROIHeads,
         build_model,
     )
-    from detectron2.modeling.backbone import FPN, Backbone
+    from detectron2.modeling.backbone import FPN, Backbone, build_backbone
     from detectron2.modeling.backbone.fpn import LastLevelMaxPool
     from detectron2.modeling.poolers import ROIPooler
     from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN

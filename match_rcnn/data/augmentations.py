@@ -39,18 +39,22 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[Any]:
         augmentations[0] = LargeScaleJitter(scales, tuple(jitter.SIZE), pad)
     if cfg.INPUT.ROTATION:
         augmentations.append(RandomRotation(cfg.INPUT.ROTATION, pad))
+    colors = build_color_jitter(cfg)
+    return augmentations if colors is None else [*augmentations, colors]
+
+
+def build_color_jitter(cfg: CfgNode) -> "ColorJitter | None":
+    """``INPUT.COLOR_JITTER``; None where it changes nothing."""
     node = cfg.INPUT.COLOR_JITTER
-    if any((node.BRIGHTNESS, node.CONTRAST, node.SATURATION, node.HUE)):
-        augmentations.append(
-            ColorJitter(
-                brightness=node.BRIGHTNESS,
-                contrast=node.CONTRAST,
-                saturation=node.SATURATION,
-                hue=node.HUE,
-                is_bgr=cfg.INPUT.FORMAT == "BGR",
-            )
-        )
-    return augmentations
+    if not any((node.BRIGHTNESS, node.CONTRAST, node.SATURATION, node.HUE)):
+        return None
+    return ColorJitter(
+        brightness=node.BRIGHTNESS,
+        contrast=node.CONTRAST,
+        saturation=node.SATURATION,
+        hue=node.HUE,
+        is_bgr=cfg.INPUT.FORMAT == "BGR",
+    )
 
 
 def outlines_are_cut(cfg: CfgNode) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.multiprocessing import ProcessExitedException
 
-from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
+from match_rcnn.config import follow_records, follow_taxonomy, get_match_rcnn_cfg
 from match_rcnn.d2 import (
     CfgNode,
     DetectionCheckpointer,
@@ -26,6 +26,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.datasets import register_data_sets
 from match_rcnn.data.given_boxes import taxonomy_to_learn
+from match_rcnn.data.recognition_loader import Vocabulary
 from match_rcnn.engine.description import describe_run
 from match_rcnn.engine.evaluations import averaged_weights
 from match_rcnn.engine.faults import (
@@ -36,6 +37,7 @@ from match_rcnn.engine.faults import (
     hand_on_signals,
 )
 from match_rcnn.engine.launch import check_processes, launch
+from match_rcnn.engine.recognition import RecognitionTrainer, describe_recognition
 from match_rcnn.engine.schedule import let_overrides_decide
 from match_rcnn.engine.trainer import MatchRCNNTrainer
 from match_rcnn.utils.files import atomic_write
@@ -50,12 +52,25 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.merge_from_list(args.opts)
     let_overrides_decide(cfg, args.opts)
     register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], getattr(args, "data", ()))
-    follow_taxonomy(cfg, taxonomy_to_learn(cfg.DATASETS.TRAIN), args.opts[::2])
+    if is_recognition(cfg):
+        follow_records(cfg, Vocabulary.union(cfg.DATASETS.TRAIN))
+    else:
+        follow_taxonomy(cfg, taxonomy_to_learn(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()
     default_setup(cfg, args)
     setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="match_rcnn")
     log_host()
     return cfg
+
+
+def is_recognition(cfg: CfgNode) -> bool:
+    """Whether the model takes one given box an image."""
+    return bool(cfg.MODEL.META_ARCHITECTURE == "Recognition")
+
+
+def trainer_of(cfg: CfgNode) -> type[MatchRCNNTrainer]:
+    """The trainer that knows the model's data."""
+    return RecognitionTrainer if is_recognition(cfg) else MatchRCNNTrainer
 
 
 def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -65,8 +80,9 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
         return _evaluate(cfg, resume=args.resume)
     check_processes(cfg.MODEL.DEVICE)
     if comm.is_main_process():
-        logger.info("This run:\n%s", describe_run(cfg))
-    trainer = MatchRCNNTrainer(cfg)
+        describe = describe_recognition if is_recognition(cfg) else describe_run
+        logger.info("This run:\n%s", describe(cfg))
+    trainer = trainer_of(cfg)(cfg)
     _save_planned(trainer.cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train() or {}
@@ -80,13 +96,14 @@ def _save_planned(cfg: CfgNode) -> None:
 
 
 def _evaluate(cfg: CfgNode, resume: bool) -> dict[str, Any]:
-    model = MatchRCNNTrainer.build_model(cfg)
+    trainer = trainer_of(cfg)
+    model = trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if cfg.MODEL_EMA.ENABLED and averaged_weights(rest):
         logger.info("The average of the weights is evaluated (MODEL_EMA.ENABLED)")
         model.load_state_dict(averaged_weights(rest))
-    results: dict[str, Any] = MatchRCNNTrainer.test(cfg, model)
+    results: dict[str, Any] = trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -64,11 +64,16 @@ class MatchRCNNTrainer(EnduringTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         check_match_alone(cfg)
         labels = count_attributes(cfg) if cfg.MODEL.ATTRIBUTE_ON else None
-        super().__init__(plan_schedule(cfg, comm.get_world_size()))
+        super().__init__(self.plan(cfg))
         if labels is not None:
             weigh_attributes(self.model, labels)
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
+
+    @classmethod
+    def plan(cls, cfg: CfgNode) -> CfgNode:
+        """The config with its schedule in iterations, for as many processes as there are."""
+        return plan_schedule(cfg, comm.get_world_size())
 
     def state_dict(self) -> dict[str, Any]:
         """With the optimizer's state, which detectron2 0.6 left out."""

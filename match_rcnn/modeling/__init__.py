@@ -1,6 +1,6 @@
 """The model's own parts; importing this package registers them with the host."""
 
-from match_rcnn.modeling import backbones
+from match_rcnn.modeling import backbones, recognition
 from match_rcnn.modeling.proposals import IgnoringRPN
 from match_rcnn.modeling.roi_heads import MatchRCNNCascadeROIHeads, MatchRCNNROIHeads
 from match_rcnn.modeling.streams.landmark_head import CategoryAwareLandmarkHead

@@ -38,13 +38,17 @@ class TorchvisionBackbone(Backbone):
         norm: of :data:`~match_rcnn.modeling.backbones.stages.NORMS`.
         freeze_at: as for a ResNet: 0 freezes nothing, 1 the stem (all of stride 2, or the one layer
             that a network begins with), n all up to stride 2**n.
+        last: the stage behind which layers are left out; "": none are.
 
     Raises:
-        ValueError: an unknown name, a model of another form, or weights that are not to be had.
+        ValueError: an unknown name, a model of another form, a stage that it has not, or weights
+            that are not to be had.
     """
 
     @configurable
-    def __init__(self, *, name: str, weights: str = "", norm: str = "", freeze_at: int = 0) -> None:
+    def __init__(
+        self, *, name: str, weights: str = "", norm: str = "", freeze_at: int = 0, last: str = ""
+    ) -> None:
         super().__init__()
         model = _build(name, weights)
         self.features = nn.Sequential(*_layers(replace_batch_norm(model, norm)))
@@ -58,6 +62,8 @@ class TorchvisionBackbone(Backbone):
             for stride, stage in STAGES.items()
             if stride in strides
         }
+        if last:
+            self._end_with(last)
         self._out_features = list(self._ends.values())
         channels = {stage: maps[end][1] for end, stage in self._ends.items()}
         self._out_feature_channels = channels
@@ -68,7 +74,7 @@ class TorchvisionBackbone(Backbone):
         )
         freeze(
             layer
-            for i, (layer, stride) in enumerate(zip(self.features, strides, strict=True))
+            for i, (layer, stride) in enumerate(zip(self.features, strides, strict=False))
             if freeze_at and (i == 0 or stride <= 2**freeze_at)
         )
 
@@ -82,6 +88,14 @@ class TorchvisionBackbone(Backbone):
             "norm": node.NORM,
             "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
         }
+
+    def _end_with(self, last: str) -> None:
+        """Leave out the stages, and the layers, behind one."""
+        end = next((end for end, stage in self._ends.items() if stage == last), None)
+        if end is None:
+            raise ValueError(f"there is no stage {last!r}; there are {list(self._ends.values())}")
+        self.features = nn.Sequential(*list(self.features)[: end + 1])
+        self._ends = {i: stage for i, stage in self._ends.items() if i <= end}
 
     @torch.no_grad()
     def _probe(self) -> list[torch.Size]:
@@ -139,3 +153,11 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 def build_torchvision_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """The classifier that ``MODEL.TORCHVISION`` names under an FPN."""
     return fpn(cfg, TorchvisionBackbone(cfg))
+
+
+@BACKBONE_REGISTRY.register()
+def build_torchvision_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """The classifier that ``MODEL.TORCHVISION`` names up to the stage that a recognition model
+    takes: VGG16 to conv4_3 for ``MODEL.RECOGNITION.IN_FEATURE res3``."""
+    explicit = TorchvisionBackbone.from_config(cfg)
+    return TorchvisionBackbone(**explicit, last=cfg.MODEL.RECOGNITION.IN_FEATURE)

@@ -1,0 +1,236 @@
+"""The records of photos with one garment (DeepFashion, 2016) as a recognition model's batches.
+
+Several data sets can be learned from at once. A model knows the attributes, told apart by name,
+that one of them has; those that a data set does not label are unknown there. Its categories, of
+which a garment has one, are those of the first data set that has some; others' are unknown, but
+for those of the same name.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data as torchdata
+
+from match_rcnn.d2 import CfgNode, DatasetCatalog, MetadataCatalog, comm
+from match_rcnn.data.crops import CropMapper
+from match_rcnn.data.loader import Batch, Mixture, list_collator
+from match_rcnn.data.pairs import PairBatchSampler, PairedStream
+from match_rcnn.data.readable import ReadableSamples
+from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
+from match_rcnn.utils.arrays import IntArray
+from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model tells apart.
+
+    Attributes:
+        categories, attributes: names.
+        types: by attribute, its type's number from 1.
+    """
+
+    categories: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    types: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: str) -> "Vocabulary":
+        """Of a registered data set of one garment an image."""
+        DatasetCatalog.get(dataset)  # some state their names when they are read
+        metadata = MetadataCatalog.get(dataset)
+        attributes = tuple(metadata.get("attribute_names", None) or ())
+        types = tuple(int(t) for t in metadata.get("attribute_types", ())) if attributes else ()
+        return cls(tuple(metadata.get("thing_classes", None) or ()), attributes, types)
+
+    @classmethod
+    def union(cls, datasets: Sequence[str]) -> "Vocabulary":
+        """What can be learned from data sets; attributes in the order of first appearance."""
+        found = [cls.of(name) for name in datasets]
+        categories = next((own.categories for own in found if own.categories), ())
+        types: dict[str, int] = {}
+        for own in found:
+            for name, number in zip(own.attributes, own.types, strict=True):
+                types.setdefault(name, number)
+        return cls(categories, tuple(types), tuple(types.values()))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Vocabulary":
+        """A model's own."""
+        node = cfg.MODEL.RECOGNITION
+        return cls(tuple(node.CATEGORIES), tuple(node.ATTRIBUTES), tuple(node.ATTRIBUTE_TYPES))
+
+
+def places(names: Sequence[str], known: Sequence[str]) -> IntArray:
+    """(len(names),) where each name stands among the known ones, -1 where it does not."""
+    where = {name: i for i, name in enumerate(known)}
+    return np.array([where.get(name, -1) for name in names], dtype=np.int64)
+
+
+class Relabelled(torchdata.Dataset[dict[str, Any]]):
+    """A data set's records with the labels as a model numbers them; the rest is left as it is.
+
+    Args:
+        dataset: its registered name.
+        vocabulary: the model's.
+
+    Raises:
+        ValueError: the data set has no image.
+    """
+
+    def __init__(self, dataset: str, vocabulary: Vocabulary) -> None:
+        self.name = dataset
+        self.items: Sequence[dict[str, Any]] = DatasetCatalog.get(dataset)
+        if not len(self.items):
+            raise ValueError(f"{dataset} has no image")
+        own = Vocabulary.of(dataset)
+        self.categories = places(own.categories, vocabulary.categories)
+        self.attributes = places(own.attributes, vocabulary.attributes)
+        self.num_attributes = len(vocabulary.attributes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.items[index]
+        return {**record, "annotations": [self._relabel(a) for a in record["annotations"]]}
+
+    def _relabel(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        moved = dict(annotation)
+        if "category_id" in moved:
+            moved["category_id"] = int(self.categories[moved["category_id"]])
+        if "attributes" in moved:
+            moved["attributes"] = np.zeros(self.num_attributes, np.int8)
+            known = self.attributes >= 0
+            moved["attributes"][self.attributes[known]] = annotation["attributes"][known]
+        return moved
+
+
+@dataclass
+class ItemPairs:
+    """Pairs of images that show the same item, as :class:`~match_rcnn.data.pairs.PairedStream`
+    draws them: any two, or where the domains are known one of each.
+
+    Attributes:
+        anchors: the images that have a partner, ascending.
+    """
+
+    anchors: list[int] = field(default_factory=list)
+    _partners: dict[int, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Sequence[Sequence[dict[str, Any]]]) -> "ItemPairs":
+        """Of records of data sets that follow one another; an item's id means the same within one
+        of them."""
+        groups: dict[tuple[int, str], dict[Any, list[int]]] = defaultdict(lambda: defaultdict(list))
+        first = 0
+        for k, part in enumerate(parts):
+            for i, record in enumerate(part):
+                if record.get("item"):
+                    groups[k, record["item"]][record.get("domain")].append(first + i)
+            first += len(part)
+        found = cls()
+        for domains in groups.values():
+            for domain, own in domains.items():
+                others = [i for other, rows in domains.items() if other != domain for i in rows]
+                for i in own:
+                    partners = others if domain else [j for j in own if j != i]
+                    if partners:
+                        found._partners[i] = partners
+        found.anchors = sorted(found._partners)
+        return found
+
+    def draw_pair(self, anchor: int, generator: np.random.Generator) -> tuple[int, int]:
+        """The image and one of its partners, each with equal chances."""
+        partners = self._partners[anchor]
+        return anchor, partners[int(generator.integers(len(partners)))]
+
+
+def training_records(cfg: CfgNode) -> list[Relabelled]:
+    """The data sets of ``DATASETS.TRAIN``, labelled as the model of ``cfg`` numbers them."""
+    vocabulary = Vocabulary.from_config(cfg)
+    return [Relabelled(name, vocabulary) for name in cfg.DATASETS.TRAIN]
+
+
+def build_recognition_train_loader(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
+    """An endless loader of batches for training; with ``SEED`` < 0 a seed is drawn and shared.
+
+    With ``DATALOADER.SAMPLER_TRAIN PairSampler`` a share of each batch (``DATALOADER.PAIR_SHARE``)
+    comes as pairs of images of one item, of which triplets are made; the other items of the batch
+    are their negatives.
+
+    Raises:
+        ValueError: an unknown sampler, or pairs are asked for and no item has two images.
+    """
+    kind = cfg.DATALOADER.SAMPLER_TRAIN
+    if kind not in ("TrainingSampler", "PairSampler"):
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler or PairSampler, got {kind}"
+        )
+    parts = training_records(cfg)
+    items: Items = torchdata.ConcatDataset(parts)
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    weights = cfg.DATASETS.TRAIN_WEIGHTS
+    images = (
+        Mixture([len(part) for part in parts], weights).stream(items, seed)
+        if weights
+        else ShuffledStream(items, seed)
+    )
+    place: dict[str, Any] = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
+    stream: ShuffledStream | PairedStream = images
+    if kind == "TrainingSampler":
+        sampler: Any = StreamBatchSampler(images, cfg.SOLVER.IMS_PER_BATCH, **place)
+    else:
+        stream = PairedStream(images, _pairs(cfg, parts))
+        share = cfg.DATALOADER.PAIR_SHARE
+        sampler = PairBatchSampler(stream, cfg.SOLVER.IMS_PER_BATCH, pair_share=share, **place)
+    kill_helpers_at_exit()
+    return torchdata.DataLoader(
+        ReadableSamples(stream, CropMapper(cfg, is_train=True)),  # type: ignore[arg-type]
+        batch_sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=list_collator,
+        generator=torch.Generator(),  # its own: see match_rcnn.data.loader
+        worker_init_fn=ignore_preemption,
+        pin_memory=cfg.DATALOADER.PIN_MEMORY,
+    )
+
+
+def _pairs(cfg: CfgNode, parts: Sequence[Relabelled]) -> Any:
+    pairs = ItemPairs.of([part.items for part in parts])
+    if not pairs.anchors:
+        raise ValueError(
+            f"PairSampler finds no item with two images in {', '.join(cfg.DATASETS.TRAIN)}: add "
+            "an in-shop or consumer-to-shop set, or choose DATALOADER.SAMPLER_TRAIN "
+            "TrainingSampler"
+        )
+    return pairs
+
+
+class _Mapped(torchdata.Dataset[dict[str, Any]]):
+    def __init__(self, items: Sequence[dict[str, Any]], mapper: CropMapper) -> None:
+        self.items, self.mapper = items, mapper
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.mapper(self.items[index])
+
+
+def build_recognition_test_loader(cfg: CfgNode, dataset: str) -> torchdata.DataLoader[Batch]:
+    """Every image of a data set once, over all processes, in its order."""
+    items = DatasetCatalog.get(dataset)
+    mapper = CropMapper(cfg, is_train=False, keep_truth=cfg.TEST.ORACLE_LANDMARKS)
+    own = np.array_split(np.arange(len(items)), comm.get_world_size())[comm.get_rank()]
+    return torchdata.DataLoader(
+        _Mapped(items, mapper),  # type: ignore[arg-type]
+        sampler=own.tolist(),
+        batch_size=cfg.TEST.RECOGNITION_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=list_collator,
+    )

@@ -1,0 +1,238 @@
+"""The host's evaluators for DeepFashion (2016): categories, attributes, landmarks, retrieval.
+
+Shapes: ``N`` images of a data set with ``C'`` categories and ``A'`` attributes.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from match_rcnn.d2 import CfgNode, DatasetCatalog, DatasetEvaluator, MetadataCatalog, comm
+from match_rcnn.data.recognition_loader import Vocabulary, places
+from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES, rows_of
+from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
+from match_rcnn.evaluation.recognition.files import (
+    ATTRIBUTE_TOPS,
+    CATEGORY_TOPS,
+    DISTANCES,
+    TASKS,
+    scores_table,
+)
+from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
+from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_accuracy
+from match_rcnn.evaluation.recognition.retrieval import ranks, score_ranks
+from match_rcnn.utils.arrays import Array
+from match_rcnn.utils.files import atomic_write
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "predictions.npz"
+#: Fields of a model's results, by the name that ``tools/evaluate_results.py`` knows them under.
+_FIELDS = {
+    "category_scores": "category_scores",
+    "attribute_scores": "attribute_scores",
+    "landmarks": "pred_slots",
+    "embeddings": "embedding",
+}
+#: ``evaluator_type`` of data sets of one garment an image, by what is asked of them.
+RECOGNITION = ("deepfashion_category", "deepfashion_fine", "deepfashion_landmark")
+RETRIEVAL = {"deepfashion_inshop": "inshop", "deepfashion_consumer2shop": "consumer2shop"}
+
+
+@EVALUATOR_REGISTRY.register()
+class RecognitionEvaluator(DatasetEvaluator):
+    """Scores a :class:`~match_rcnn.modeling.recognition.Recognition` model by the protocol of its
+    data set, and writes what it predicted in the form that ``tools/evaluate_results.py`` takes.
+
+    Metrics in percent (but normalised errors): ``category/top3``,
+    ``attributes/mean_of_types_top3``, ``landmarks/ne_mean`` and ``pdl_0.1``, or ``inshop/hit20``,
+    ``recall20`` and ``map``. What was pooled around the true landmarks stands under ``oracle_...``.
+
+    Args:
+        dataset_name: registered, with one garment an image.
+        categories, attributes: (C',) and (A',) which outputs of the model are the data set's; None:
+            the model does not know them all, and they are not scored.
+        output_dir: where :data:`FILE_NAME` is written; None: nowhere.
+        prefix: of the tasks' names.
+
+    Raises:
+        ValueError: the data set holds a part of what its protocol needs.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        categories: Array | None,
+        attributes: Array | None,
+        output_dir: Path | None = None,
+        prefix: str = "",
+    ) -> None:
+        self._name = dataset_name
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._columns = {"category_scores": categories, "attribute_scores": attributes}
+        self._output_dir = output_dir
+        self._prefix = prefix
+        if self._metadata.evaluator_type in RETRIEVAL and self._metadata.split != "test":
+            raise ValueError(
+                f"{dataset_name} is a part of what retrieval is scored on; evaluate "
+                f"{self._metadata.evaluator_type}_test"
+            )
+        self.reset()
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, dataset_name: str, model: Any = None
+    ) -> "RecognitionEvaluator | None":
+        """Where the model is one for a given box."""
+        if cfg.MODEL.META_ARCHITECTURE != "Recognition":
+            return None
+        own, known = Vocabulary.of(dataset_name), Vocabulary.from_config(cfg)
+        return cls(
+            dataset_name,
+            _outputs("categories", own.categories, known.categories, dataset_name),
+            _outputs("attributes", own.attributes, known.attributes, dataset_name),
+            inference_folder(cfg, dataset_name),
+            "oracle_" if cfg.TEST.ORACLE_LANDMARKS else "",
+        )
+
+    @classmethod
+    def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
+        return []
+
+    def reset(self) -> None:
+        self._images: list[str] = []
+        self._found: dict[str, list[Array]] = {name: [] for name in _FIELDS}
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Take a batch: samples with ``image_name``, and the model's instances of one row."""
+        for sample, output in zip(inputs, outputs, strict=True):
+            found = output["instances"]
+            self._images.append(sample["image_name"])
+            for name, field in _FIELDS.items():
+                if found.has(field):
+                    row = found.get(field)[0].float().cpu().numpy()
+                    self._found[name].append(row[:, :2] if field == "pred_slots" else row)
+
+    def evaluate(self) -> dict[str, Any] | None:
+        """Metrics by task; None but on the main process. All processes must call it."""
+        gathered = comm.gather((self._images, self._found))
+        if not comm.is_main_process():
+            return None
+        images = np.array([name for names, _ in gathered for name in names], dtype=str)
+        arrays = {
+            name: np.stack(rows)
+            for name in _FIELDS
+            if (rows := [row for _, found in gathered for row in found[name]])
+        }
+        for name, columns in self._columns.items():
+            values = arrays.pop(name, None)
+            if values is not None and columns is not None and len(columns):
+                arrays[name] = values[:, columns]
+        self._write(images, arrays)
+        retrieval = RETRIEVAL.get(self._metadata.evaluator_type)
+        scores: dict[str, Any] = self._retrieval(retrieval, images, arrays) if retrieval else {}
+        scores |= self._recognition(images, arrays)
+        logger.info("%s%s\n%s", self._prefix, self._name, scores_table(scores))
+        return OrderedDict(self._named(retrieval, scores))
+
+    def _write(self, images: Array, arrays: Mapping[str, Array]) -> None:
+        if self._output_dir is None:
+            return
+        with atomic_write(self._output_dir / (self._prefix + FILE_NAME)) as file:
+            np.savez(file, **{"images": images, **arrays})  # type: ignore[arg-type]
+
+    def _retrieval(self, task: str, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        if "embeddings" not in arrays:
+            return {}
+        asked = TASKS[task](self._metadata.root)
+        queries, gallery = (
+            arrays["embeddings"][rows_of(images, np.array(names), f"{self._name}'s results")]
+            for names in (asked.queries, asked.gallery)
+        )
+        return score_ranks(asked, ranks(queries, gallery, asked.query, asked.right))
+
+    def _recognition(self, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        """What the records state of categories, attributes and landmarks."""
+        truth = _Truth(DatasetCatalog.get(self._name), images)
+        scores: dict[str, Any] = {"images": len(images)}
+        if "category_scores" in arrays and (known := truth.categories >= 0).any():
+            values = arrays["category_scores"][known]
+            found = top_k_accuracy(values, truth.categories[known], CATEGORY_TOPS)
+            scores["category"] = {f"top{k}": value for k, value in found.items()}
+        if "attribute_scores" in arrays and truth.attributes is not None:
+            types = np.asarray(self._metadata.attribute_types, dtype=np.int64)
+            recall = attribute_recall(
+                arrays["attribute_scores"], truth.attributes, types, ATTRIBUTE_TYPES, ATTRIBUTE_TOPS
+            )
+            scores["attributes"] = {
+                group: {f"top{k}": value for k, value in values.items()}
+                for group, values in recall.items()
+            }
+        if "landmarks" in arrays and truth.landmarks is not None:
+            errors = landmark_errors(arrays["landmarks"], truth.landmarks, truth.boxes)
+            scores["landmarks"] = summarise_landmarks(errors, DISTANCES)
+        return scores
+
+    def _named(self, retrieval: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """By task, flat, without what there is none of."""
+        tasks: dict[str, dict[str, float | None]] = {}
+        if "category" in scores:
+            tasks["category"] = _percent(scores["category"])
+        if "attributes" in scores:
+            rows = scores["attributes"].items()
+            tasks["attributes"] = _percent(
+                {f"{group}_{top}": value for group, row in rows for top, value in row.items()}
+            )
+        if "landmarks" in scores:
+            errors, near = scores["landmarks"]["ne"], scores["landmarks"]["pdl"]
+            tasks["landmarks"] = {f"ne_{name}": value for name, value in errors.items()}
+            tasks["landmarks"] |= _percent({f"pdl_{d}": share for d, share in near.items()})
+        if retrieval and "hit" in scores:
+            shares = {f"{n}{k}": v for n in ("hit", "recall") for k, v in scores[n].items()}
+            tasks[retrieval] = _percent({**shares, "map": scores["map"]})
+        known = {t: {k: v for k, v in own.items() if v is not None} for t, own in tasks.items()}
+        return {f"{self._prefix}{task}": found for task, found in known.items() if found}
+
+
+class _Truth:
+    """The labels of a data set's records, in the order of ``images``.
+
+    Attributes:
+        categories: (N,) -1 where unknown.
+        attributes: (N, A'), or None.
+        landmarks: (N, 8, 3) x, y, visibility, or None.
+        boxes: (N, 4).
+    """
+
+    def __init__(self, records: Sequence[dict[str, Any]], images: Array) -> None:
+        by_name = {}
+        for i in range(len(records)):
+            by_name[records[i]["image_name"]] = records[i]["annotations"][0]
+        own = [by_name[name] for name in images.tolist()]
+        self.categories = np.array([a.get("category_id", -1) for a in own], dtype=np.int64)
+        self.boxes = np.array([a["bbox"] for a in own], dtype=np.float64)
+        has = {key: all(key in a for a in own) for key in ("attributes", "landmarks")}
+        self.attributes = np.stack([a["attributes"] for a in own]) if has["attributes"] else None
+        self.landmarks = None
+        if has["landmarks"]:
+            rows = [np.column_stack([a["landmarks"], a["visibility"]]) for a in own]
+            self.landmarks = np.stack(rows).astype(np.float64)
+
+
+def _outputs(what: str, names: Sequence[str], known: Sequence[str], dataset: str) -> Array | None:
+    """Where the data set's names stand among the model's; None where one is not among them."""
+    found = places(names, known)
+    unknown = [name for name, place in zip(names, found, strict=True) if place < 0]
+    if not unknown:
+        return found
+    text = "%s has %d %s that the model does not know, such as %r; they are not scored"
+    logger.warning(text, dataset, len(unknown), what, unknown[0])
+    return None
+
+
+def _percent(shares: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if share is None else 100 * share for name, share in shares.items()}

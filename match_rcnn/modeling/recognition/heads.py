@@ -1,0 +1,213 @@
+"""What is read from a garment's vector: its category, its attributes, and where it lies among
+others for retrieval.
+
+A head registers itself, and ``MODEL.RECOGNITION.HEADS`` lists it.
+
+Shapes: ``N`` garments, ``D`` length of the fused vector, ``C`` categories, ``A`` attributes, ``d``
+length of an embedding.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from match_rcnn.d2 import CfgNode, Registry, configurable
+from match_rcnn.modeling.attribute_loss import attribute_loss, attribute_weights
+from match_rcnn.modeling.recognition.truth import UNKNOWN, Truth, among_known
+
+Tensor = torch.Tensor
+Losses = dict[str, Tensor]
+
+RECOGNITION_HEAD_REGISTRY = Registry("RECOGNITION_HEAD")
+RECOGNITION_HEAD_REGISTRY.__doc__ = """
+Classes ``(cfg, D) -> RecognitionHead``.
+"""
+
+
+class RecognitionHead(nn.Module):
+    """Reads something from vectors."""
+
+    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
+        """(N, D) -> losses by names that begin with ``loss_``; what is not known costs nothing."""
+        raise NotImplementedError
+
+    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
+        """(N, D) -> fields (N, ...) of the results."""
+        raise NotImplementedError
+
+
+@RECOGNITION_HEAD_REGISTRY.register()
+class CategoryHead(RecognitionHead):
+    """One of C categories: softmax, cross-entropy.
+
+    Raises:
+        ValueError: there are no categories.
+    """
+
+    @configurable
+    def __init__(self, *, dim: int, num_categories: int, weight: float = 1.0) -> None:
+        super().__init__()
+        _expect(num_categories, "CategoryHead", "categories")
+        self.fc = _predictor(dim, num_categories)
+        self.weight = weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+        node = cfg.MODEL.RECOGNITION
+        return {
+            "dim": dim,
+            "num_categories": len(node.CATEGORIES),
+            "weight": node.CATEGORY_WEIGHT,
+        }
+
+    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
+        known = truth.categories != UNKNOWN
+        wanted = truth.categories.clamp(min=0)
+        values = F.cross_entropy(self.fc(vectors), wanted, reduction="none")
+        return {"loss_category": self.weight * among_known(values, known)}
+
+    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
+        return {"category_scores": self.fc(vectors).softmax(-1)}
+
+
+@RECOGNITION_HEAD_REGISTRY.register()
+class AttributeHead(RecognitionHead):
+    """A attributes, each a question of its own.
+
+    FashionNet weighs positives and negatives by "the ratio of the numbers of positive and negative
+    samples in the training set"; how, it does not say.
+
+    Args:
+        balance: of :func:`~match_rcnn.modeling.attribute_loss.attribute_weights`.
+
+    Attributes:
+        class_weights: (2, A) what a negative and a positive weigh; 1 until :meth:`learn_counts`.
+
+    Raises:
+        ValueError: there are no attributes.
+    """
+
+    class_weights: Tensor
+
+    @configurable
+    def __init__(
+        self, *, dim: int, num_attributes: int, weight: float = 1.0, balance: str = "all"
+    ) -> None:
+        super().__init__()
+        _expect(num_attributes, "AttributeHead", "attributes")
+        self.fc = _predictor(dim, num_attributes)
+        self.weight = weight
+        self.balance = balance
+        weights = torch.ones(2, num_attributes)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+        node = cfg.MODEL.RECOGNITION
+        return {
+            "dim": dim,
+            "num_attributes": len(node.ATTRIBUTES),
+            "weight": node.ATTRIBUTE_WEIGHT,
+            "balance": node.ATTRIBUTE_BALANCE,
+        }
+
+    def learn_counts(self, counts: Tensor) -> None:
+        """Set the weights from a training set's (2, A) negatives and positives."""
+        self.class_weights.copy_(attribute_weights(counts, self.balance))
+
+    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
+        loss = attribute_loss(self.fc(vectors), truth.attributes, self.class_weights)
+        return {"loss_attributes": self.weight * loss}
+
+    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
+        return {"attribute_scores": self.fc(vectors).sigmoid()}
+
+
+@RECOGNITION_HEAD_REGISTRY.register()
+class EmbeddingHead(RecognitionHead):
+    """A vector for retrieval by Euclidean distance, taught by triplets.
+
+    Args:
+        embedding_dim: d; 0: the fused vector itself.
+        margin: by which a negative must be farther than a positive.
+        unit_length: whether embeddings have length 1.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        dim: int,
+        embedding_dim: int = 0,
+        margin: float = 0.3,
+        weight: float = 1.0,
+        unit_length: bool = True,
+    ) -> None:
+        super().__init__()
+        self.fc = _predictor(dim, embedding_dim, std=dim**-0.5) if embedding_dim else nn.Identity()
+        self.margin = margin
+        self.weight = weight
+        self.unit_length = unit_length
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+        node = cfg.MODEL.RECOGNITION
+        return {
+            "dim": dim,
+            "embedding_dim": node.EMBEDDING_DIM,
+            "margin": node.TRIPLET_MARGIN,
+            "weight": node.TRIPLET_WEIGHT,
+        }
+
+    def embed(self, vectors: Tensor) -> Tensor:
+        """(N, D) -> (N, d)."""
+        found: Tensor = self.fc(vectors)
+        return F.normalize(found, dim=-1) if self.unit_length else found
+
+    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
+        embeddings = self.embed(vectors).float()
+        loss = triplet_loss(embeddings, truth.items, truth.domains, self.margin)
+        return {"loss_triplet": self.weight * loss}
+
+    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
+        return {"embedding": self.embed(vectors)}
+
+
+def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: float) -> Tensor:
+    """max(0, margin + d(x, x+) - d(x, x-)) over all triplets that a batch holds, their mean.
+
+    x+ shows the same item and x- another one. Where the domains are known both are of the other
+    domain than x, as consumer and shop photos.
+
+    Args:
+        embeddings: (N, d).
+        items, domains: (N,), UNKNOWN where there is none.
+    """
+    # The root's slope is infinite at 0.
+    squared = (embeddings[:, None] - embeddings[None]).square().sum(-1)
+    distances = squared.clamp(min=1e-12).sqrt()
+    known = items != UNKNOWN
+    comparable = known[:, None] & known[None]
+    one_sided = (domains[:, None] == domains[None]) & (domains != UNKNOWN)[:, None]
+    comparable &= ~one_sided & ~torch.eye(len(items), dtype=torch.bool, device=items.device)
+    same = items[:, None] == items[None]
+    positive, negative = comparable & same, comparable & ~same
+    values = F.relu(margin + distances[:, :, None] - distances[:, None, :])
+    return among_known(values, positive[:, :, None] & negative[:, None, :])
+
+
+def _predictor(dim: int, outputs: int, std: float = 0.01) -> nn.Linear:
+    layer = nn.Linear(dim, outputs)
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _expect(number: int, head: str, what: str) -> None:
+    if number < 1:
+        raise ValueError(
+            f"MODEL.RECOGNITION.HEADS lists {head}, but the training set has no {what}; leave it "
+            "out"
+        )

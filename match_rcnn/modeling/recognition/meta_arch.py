@@ -1,0 +1,270 @@
+"""``MODEL.META_ARCHITECTURE Recognition``: one given box an image, everything that is known of the
+garment in it.
+
+The parts, each a choice of the config: shared layers (a backbone, of whose maps one is taken), a
+landmark branch, features pooled around the landmarks that it finds, global features, a fusion of
+both, and heads that read categories, attributes and an embedding from the fused vector. FashionNet
+(Liu et al., CVPR 2016) is ``configs/fashionnet_VGG16.yaml``.
+
+Shapes: ``N`` garments, one an image; maps ``(N, C, h, w)`` of the garment's *region*, its box with
+a margin: the whole image where the mapper has cropped it (``MODEL.RECOGNITION.INPUT crop``), or
+what RoIAlign takes from the maps of the whole photo (``roi``). ``D`` length of the fused vector.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from match_rcnn.d2 import (
+    META_ARCH_REGISTRY,
+    Backbone,
+    Boxes,
+    CfgNode,
+    ImageList,
+    Instances,
+    ROIPooler,
+    ShapeSpec,
+    build_backbone,
+    configurable,
+    get_event_storage,
+)
+from match_rcnn.modeling.recognition.branch import ConvBranch, fully_connected
+from match_rcnn.modeling.recognition.heads import (
+    RECOGNITION_HEAD_REGISTRY,
+    AttributeHead,
+    RecognitionHead,
+)
+from match_rcnn.modeling.recognition.landmarks import (
+    LANDMARK_BRANCH_REGISTRY,
+    LandmarkBranch,
+    Landmarks,
+    LocalBranch,
+)
+from match_rcnn.modeling.recognition.schedule import Stages
+from match_rcnn.modeling.recognition.truth import Truth
+
+Tensor = torch.Tensor
+Batch = list[dict[str, Any]]
+
+
+@META_ARCH_REGISTRY.register()
+class Recognition(nn.Module):
+    """See the module. Inference pools around predicted landmarks, unless ``oracle`` is set.
+
+    Args:
+        backbone: images to maps by name.
+        tap: the name of the map that the branches take.
+        pooler: from the maps of whole photos to those of regions; None: images are the regions.
+        landmark_branch: None: no landmarks, and no local features.
+        local_branch: None: global features alone.
+        global_branch: (N, C, h, w) -> (N, its dim).
+        fusion: (N, dim of both branches) -> (N, D).
+        heads: by name.
+        stages: what the losses weigh when.
+        pixel_mean, pixel_std: by channel.
+        oracle: let inference pool around the true landmarks; its results say so.
+
+    Raises:
+        ValueError: local features without landmarks to pool around.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        tap: str,
+        pooler: ROIPooler | None = None,
+        landmark_branch: LandmarkBranch | None,
+        local_branch: LocalBranch | None,
+        global_branch: ConvBranch,
+        fusion: nn.Module,
+        heads: Mapping[str, RecognitionHead],
+        stages: Stages | None = None,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        oracle: bool = False,
+    ) -> None:
+        super().__init__()
+        if local_branch is not None and landmark_branch is None:
+            raise ValueError(
+                "MODEL.RECOGNITION.LOCAL.ENABLED pools around landmarks: name a branch that finds "
+                "them in MODEL.RECOGNITION.LANDMARKS.NAME"
+            )
+        self.backbone = backbone
+        self.tap = tap
+        self.pooler = pooler
+        self.landmark_branch = landmark_branch
+        self.local_branch = local_branch
+        self.global_branch = global_branch
+        self.fusion = fusion
+        self.heads = nn.ModuleDict(dict(heads))
+        self.stages = stages or Stages()
+        self.oracle = oracle
+        self.pixel_mean: Tensor
+        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.RECOGNITION
+        backbone = build_backbone(cfg)
+        shape, pooler = _tap(cfg, backbone)
+        landmarks, local = node.LANDMARKS.NAME, node.LOCAL.ENABLED
+        global_branch = ConvBranch(cfg, shape, node.GLOBAL.CONV_DIMS, node.GLOBAL.FC_DIMS)
+        local_branch = LocalBranch(cfg, shape) if local else None
+        dim = global_branch.dim + (local_branch.dim if local_branch else 0)
+        heads = {}
+        for name in node.HEADS:
+            _expect_known("HEADS", name, RECOGNITION_HEAD_REGISTRY)
+            heads[name] = RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM)
+        if landmarks:
+            _expect_known("LANDMARKS.NAME", landmarks, LANDMARK_BRANCH_REGISTRY)
+        return {
+            "backbone": backbone,
+            "tap": node.IN_FEATURE,
+            "pooler": pooler,
+            "landmark_branch": LANDMARK_BRANCH_REGISTRY.get(landmarks)(cfg, shape)
+            if landmarks
+            else None,
+            "local_branch": local_branch,
+            "global_branch": global_branch,
+            "fusion": fully_connected(dim, [node.FUSION_DIM], node.DROPOUT),
+            "heads": heads,
+            "stages": Stages.from_config(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "oracle": cfg.TEST.ORACLE_LANDMARKS,
+        }
+
+    def _typed_heads(self) -> list[RecognitionHead]:
+        return [cast(RecognitionHead, head) for head in self.heads.values()]
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def learn_counts(self, counts: Tensor) -> None:
+        """(2, A) negatives and positives of the training set, for heads that weigh by them."""
+        for head in self._typed_heads():
+            if isinstance(head, AttributeHead):
+                head.learn_counts(counts)
+
+    def forward(self, batched_inputs: Batch) -> Any:
+        """Losses in training, else of each image ``{"instances": Instances}``.
+
+        Args:
+            batched_inputs: samples of :class:`match_rcnn.data.crops.CropMapper`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        truth = Truth.of(batched_inputs, self.device)
+        weights = self.stages.weights(get_event_storage().iter)
+        maps = self.region_maps(batched_inputs)
+        losses: dict[str, Tensor] = {}
+        landmarks = None
+        if self.landmark_branch is not None:
+            with torch.set_grad_enabled(bool(weights.landmarks)):
+                landmarks = self.landmark_branch(maps)
+            if weights.landmarks:
+                found = self.landmark_branch.losses(landmarks, truth)
+                losses |= {name: weights.landmarks * loss for name, loss in found.items()}
+        if weights.rest:
+            vectors = self.vectors(maps, landmarks)
+            for head in self._typed_heads():
+                found = head.losses(vectors, truth)
+                losses |= {name: weights.rest * loss for name, loss in found.items()}
+        return losses
+
+    def inference(self, batched_inputs: Batch) -> list[dict[str, Instances]]:
+        """Of each image ``{"instances": Instances}`` of the file's size, with one row:
+        ``pred_boxes``, the region; ``pred_slots`` (1, L, 3) x and y in the file's pixels and the
+        probability that the landmark is visible; and what the heads read (``category_scores``,
+        ``attribute_scores``, ``embedding``)."""
+        assert not self.training, "inference needs model.eval()"
+        with torch.no_grad():
+            maps = self.region_maps(batched_inputs)
+            landmarks = None if self.landmark_branch is None else self.landmark_branch(maps)
+            around = landmarks
+            if self.oracle:
+                around = Landmarks.given(Truth.of(batched_inputs, self.device).slots)
+            vectors = self.vectors(maps, around)
+            fields: dict[str, Tensor] = {}
+            for head in self._typed_heads():
+                fields |= head.predict(vectors)
+            regions = torch.stack([x["region"] for x in batched_inputs]).to(self.device)
+            if landmarks is not None:
+                fields["pred_slots"] = _slots_in_file(landmarks, regions)
+        rows = ({name: v[i : i + 1] for name, v in fields.items()} for i in range(len(regions)))
+        return [
+            {"instances": _one_row(sample, region, own)}
+            for sample, region, own in zip(batched_inputs, regions, rows, strict=True)
+        ]
+
+    def region_maps(self, batched_inputs: Batch) -> Tensor:
+        """(N, C, h, w) of the garments' regions."""
+        images = [
+            (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
+        ]
+        batch = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        maps: dict[str, Tensor] = self.backbone(batch.tensor)
+        if self.pooler is None:
+            return maps[self.tap]
+        boxes = [Boxes(x["box"][None].to(self.device)) for x in batched_inputs]
+        pooled: Tensor = self.pooler([maps[self.tap]], boxes)
+        return pooled
+
+    def vectors(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
+        """(N, C, h, w) and landmarks to pool around -> (N, D)."""
+        parts = [self.global_branch(maps)]
+        if self.local_branch is not None:
+            assert landmarks is not None
+            parts.append(self.local_branch(maps, landmarks))
+        fused: Tensor = self.fusion(torch.cat(parts, 1))
+        return fused
+
+
+def _tap(cfg: CfgNode, backbone: Backbone) -> tuple[ShapeSpec, ROIPooler | None]:
+    """The shape of the maps that branches get, and what makes them of whole photos' maps."""
+    node = cfg.MODEL.RECOGNITION
+    shapes: dict[str, ShapeSpec] = backbone.output_shape()
+    if node.IN_FEATURE not in shapes:
+        raise ValueError(
+            f"MODEL.RECOGNITION.IN_FEATURE is {node.IN_FEATURE!r}; the backbone gives "
+            f"{', '.join(shapes)}"
+        )
+    shape = shapes[node.IN_FEATURE]
+    stride: int = shape.stride  # type: ignore[assignment]
+    if node.INPUT == "crop":
+        if node.CROP_SIZE % stride:
+            raise ValueError(
+                f"MODEL.RECOGNITION.CROP_SIZE ({node.CROP_SIZE}) must be a multiple of {stride}, "
+                f"the stride of {node.IN_FEATURE}"
+            )
+        side = node.CROP_SIZE // stride
+        return ShapeSpec(shape.channels, side, side, stride), None
+    if node.INPUT != "roi":
+        raise ValueError(f"MODEL.RECOGNITION.INPUT must be 'crop' or 'roi', got {node.INPUT!r}")
+    side = node.POOLER_RESOLUTION
+    pooler = ROIPooler(side, [1.0 / stride], node.POOLER_SAMPLING_RATIO, "ROIAlignV2")
+    return ShapeSpec(shape.channels, side, side, stride), pooler
+
+
+def _expect_known(key: str, name: str, registry: Any) -> None:
+    if name not in registry:
+        known = ", ".join(sorted(known for known, _ in registry))
+        raise ValueError(f"MODEL.RECOGNITION.{key}: {name!r} is not known; there are {known}")
+
+
+def _slots_in_file(landmarks: Landmarks, regions: Tensor) -> Tensor:
+    """(N, L, 3) x and y in the file's pixels, and the probability to be visible."""
+    corner, size = regions[:, None, :2], regions[:, None, 2:] - regions[:, None, :2]
+    xy = corner + landmarks.xy * size
+    return torch.cat([xy, landmarks.visible[..., None]], -1)
+
+
+def _one_row(sample: dict[str, Any], region: Tensor, fields: Mapping[str, Tensor]) -> Instances:
+    size = (sample["height"], sample["width"])
+    return Instances(size, pred_boxes=Boxes(region[None]), **fields)

@@ -1,0 +1,57 @@
+"""Several data sets as one, and pairs of one item."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
+from match_rcnn.data.recognition_loader import ItemPairs, Relabelled, Vocabulary, places
+
+NAMES = ("one_train", "two_train")
+
+
+@pytest.fixture(autouse=True)
+def _data_sets():
+    """Two attributes each, one of them in both."""
+    stated = {
+        "one_train": {"thing_classes": ["tee", "skirt"], "attribute_names": ["red", "long"]},
+        "two_train": {"thing_classes": ["skirt", "hat"], "attribute_names": ["long", "warm"]},
+    }
+    for name, metadata in stated.items():
+        annotation = {"category_id": 0, "attributes": np.array([1, -1], np.int8)}
+        DatasetCatalog.register(name, lambda a=annotation: [{"annotations": [a]}] * 3)
+        MetadataCatalog.get(name).set(**metadata, attribute_types=np.array([1, 3], np.int8))
+    yield
+    for name in NAMES:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_attributes_are_told_apart_by_name_and_categories_are_the_first_set_s():
+    vocabulary = Vocabulary.union(NAMES)
+    assert vocabulary == Vocabulary(("tee", "skirt"), ("red", "long", "warm"), (1, 3, 3))
+    first, second = (Relabelled(name, vocabulary)[0]["annotations"][0] for name in NAMES)
+    assert (first["category_id"], first["attributes"].tolist()) == (0, [1, -1, 0])
+    assert (second["category_id"], second["attributes"].tolist()) == (1, [0, 1, -1])
+
+
+def test_places():
+    assert places(["b", "x"], ["a", "b"]).tolist() == [1, -1]
+
+
+def records(rows):
+    return [{"item": item, "domain": domain} if item else {} for item, domain in rows]
+
+
+def test_pairs_are_of_one_item_and_one_data_set():
+    parts = [
+        records([("a", None), ("a", None), ("b", None), (None, None)]),
+        records([("a", "shop"), ("a", "consumer"), ("a", "consumer"), ("c", "shop")]),
+    ]
+    pairs = ItemPairs.of(parts)
+    assert pairs.anchors == [0, 1, 4, 5, 6]  # nothing else has a partner
+    generator = np.random.default_rng(0)
+    drawn = Counter(pairs.draw_pair(a, generator) for a in pairs.anchors for _ in range(40))
+    assert set(drawn) == {(0, 1), (1, 0), (4, 5), (4, 6), (5, 4), (6, 4)}
+    assert 10 < drawn[4, 5] < 30

@@ -1,0 +1,135 @@
+"""FashionNet's parts by train_net: a run of some steps, resumed, evaluated; on either host."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from match_rcnn.d2 import default_argument_parser
+from match_rcnn.data.sources.deepfashion_benchmarks import FOLDERS
+from match_rcnn.engine.run import train_or_evaluate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import deepfashion_trees as trees
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    """A few photos of each benchmark, for DETECTRON2_DATASETS."""
+    folder = tmp_path_factory.mktemp("datasets")
+    for name in ("category", "inshop", "consumer2shop"):
+        getattr(trees, f"{name}_tree")(folder / "deepfashion" / FOLDERS[name])
+    return folder
+
+
+TRAIN = "('deepfashion_category_train','deepfashion_consumer2shop_train')"
+TEST = "('deepfashion_category_test','deepfashion_inshop_test','deepfashion_consumer2shop_test')"
+
+
+def arguments(output, iterations, *flags):
+    keys = {
+        "OUTPUT_DIR": output,
+        "DATASETS.TRAIN": TRAIN,
+        "DATASETS.TEST": TEST,
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": 4,
+        "SOLVER.MAX_ITER": 4,
+        "SOLVER.CHECKPOINT_PERIOD": iterations,
+        "SOLVER.LOG_PERIOD": 1,
+        "MODEL.RECOGNITION.CROP_SIZE": 32,
+        "MODEL.RECOGNITION.STAGES.LENGTHS": (1, 1),
+    }
+    options = [word for pair in keys.items() for word in pair]
+    return ("--config-file", ROOT / "configs/fashionnet_quick.yaml", *flags, *options)
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
+
+
+def train_net(datasets, *words):
+    """As tools/train_net.py does, in this process."""
+    args = default_argument_parser().parse_args([str(word) for word in words])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(datasets))
+        return train_or_evaluate(args)
+
+
+@pytest.fixture(scope="module")
+def run(datasets, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    train_net(datasets, *arguments(output, 2))
+    return output
+
+
+def test_a_run_trains_in_turns_and_is_scored(run):
+    found = lines(run)
+    first, second = found[0], found[1]
+    assert first["loss_landmarks"] > 0
+    assert second["loss_category"] > 0
+    last = found[-1]
+    one = "deepfashion_category_test/"
+    assert last[f"{one}category/top3"] == 100  # of three
+    assert 0 < last[f"{one}landmarks/ne_mean"] < 5
+    assert "deepfashion_inshop_test/inshop/hit20" in last
+    assert "deepfashion_consumer2shop_test/attributes/texture_top3" in last
+
+
+def test_the_files_score_as_the_trainer_did(run, run_tool, datasets, tmp_path):
+    """What was predicted, by tools/evaluate_results.py."""
+    own = {name: run / "inference" / f"deepfashion_{name}_test" for name in FOLDERS}
+    roots = {name: datasets / "deepfashion" / folder for name, folder in FOLDERS.items()}
+    output = tmp_path / "scores.json"
+    files = ("--split", "test", "--predictions", own["category"] / "predictions.npz")
+    where = ("--task", "recognition", "--root", roots["category"], "--output", output)
+    run_tool("evaluate_results", *where, *files)
+    scores = json.loads(output.read_text())
+    name, key = "consumer2shop", "deepfashion_consumer2shop_test/consumer2shop/hit1"
+    files = ("--embeddings", own[name] / "predictions.npz", "--output", output)
+    run_tool("evaluate_results", "--task", name, "--root", roots[name], *files)
+    retrieval = json.loads(output.read_text())
+    assert retrieval["hit"]["1"] == pytest.approx(lines(run)[-1][key] / 100)
+    assert scores["images"] == 1
+    with np.load(own["category"] / "predictions.npz") as arrays:
+        assert arrays["category_scores"].shape == (1, 3)
+        assert arrays["attribute_scores"].shape == (1, 5)
+        assert arrays["landmarks"].shape == (1, 8, 2)
+        assert arrays["embeddings"].shape == (1, 64)
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(run, datasets, tmp_path):
+    (tmp_path / "model_0000001.pth").write_bytes((run / "model_0000001.pth").read_bytes())
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    train_net(datasets, *arguments(tmp_path, 2, "--resume"))
+    assert lines(tmp_path)[0]["iteration"] == 2
+    one, other = (
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (run, tmp_path)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_oracle_says_so(run, datasets):
+    weights = ("MODEL.WEIGHTS", run / "model_final.pth", "TEST.ORACLE_LANDMARKS", "True")
+    found = train_net(datasets, *arguments(run, 2, "--eval-only"), *weights)
+    assert "oracle_category" in found["deepfashion_category_test"]
+    assert all(task.startswith("oracle_") for own in found.values() for task in own)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DATASETS.TEST", "('deepfashion_inshop_query',)", "evaluate deepfashion_inshop_test"),
+        ("DATASETS.TRAIN", "('deepfashion_category_train',)", "no item with two images"),
+        ("MODEL.RECOGNITION.CATEGORIES", "['Hat']", "CATEGORIES has 1 entries, but the training"),
+    ],
+)
+def test_bad_settings(key, value, message, datasets, tmp_path):
+    words = (*arguments(tmp_path, 2), "SOLVER.MAX_ITER", 1, key, value)
+    with pytest.raises(ValueError, match=message):
+        train_net(datasets, *words)
