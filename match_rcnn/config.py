@@ -6,7 +6,6 @@ from typing import Any
 
 import match_rcnn.modeling  # noqa: F401  puts our heads into the host's registries
 from match_rcnn.d2 import CfgNode, get_cfg
-from match_rcnn.data.recognition_loader import Vocabulary
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
 from match_rcnn.modeling.taxonomy import set_taxonomy
 
@@ -201,10 +200,6 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     """Keys of ``MODEL.META_ARCHITECTURE Recognition`` (match_rcnn/modeling/recognition); defaults
     are FashionNet's. What its paper does not say has a word on where the number comes from."""
     cfg.MODEL.RECOGNITION = node = CfgNode()
-    # What the model tells apart: of DATASETS.TRAIN; a run's set-up fills them in.
-    node.CATEGORIES = []
-    node.ATTRIBUTES = []
-    node.ATTRIBUTE_TYPES = []
     # "crop": the garment's region, cut out and resized to CROP_SIZE; "roi": RoIAlign's
     # POOLER_RESOLUTION cells a side of the whole photo's maps (INPUT.MIN_SIZE_* and MAX_SIZE_*).
     node.INPUT = "crop"
@@ -268,26 +263,6 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     cfg.TEST.RECOGNITION_BATCH = 32
     # Pool around the true landmarks, which nobody has: results are then called oracle.
     cfg.TEST.ORACLE_LANDMARKS = False
-
-
-def follow_records(cfg: CfgNode, vocabulary: Vocabulary) -> None:
-    """Set in place what a recognition model tells apart, unless a config states it.
-
-    Raises:
-        ValueError: the config states something else than the training sets have.
-    """
-    node = cfg.MODEL.RECOGNITION
-    for key, found in (
-        ("CATEGORIES", vocabulary.categories),
-        ("ATTRIBUTES", vocabulary.attributes),
-        ("ATTRIBUTE_TYPES", vocabulary.types),
-    ):
-        if node[key] and list(node[key]) != list(found):
-            raise ValueError(
-                f"MODEL.RECOGNITION.{key} has {len(node[key])} entries, but the training sets "
-                f"have {len(found)}, or others; leave the key out, and it follows"
-            )
-        node[key] = list(found)
 
 
 def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()) -> None:

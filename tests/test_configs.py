@@ -45,7 +45,8 @@ def test_it_builds(cfg):
     """On the meta device, then empty: whole networks without their memory."""
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.WEIGHTS = "anything"  # then nothing is fetched for the backbone
-    cfg.MODEL.RECOGNITION.CATEGORIES = cfg.MODEL.RECOGNITION.ATTRIBUTES = ["any", "other"]
+    if cfg.MODEL.META_ARCHITECTURE == "Recognition":
+        set_taxonomy(cfg, replace(DEEPFASHION2, attributes=(Attribute("striped", "texture"),)))
     with torch.device("meta"):
         model = MatchRCNNTrainer.build_model(cfg)
     model.to_empty(device="cpu")  # fused optimizers want a device that computes

@@ -96,7 +96,6 @@ class CropMapper:
         train = (max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN)
         return {
             "is_train": is_train,
-            "num_attributes": len(node.ATTRIBUTES),
             "size": node.CROP_SIZE if node.INPUT == "crop" else None,
             "photo_size": train if is_train else test,
             "margin": node.MARGIN,

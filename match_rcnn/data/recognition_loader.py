@@ -2,13 +2,13 @@
 
 Several data sets can be learned from at once. A model knows the attributes, told apart by name,
 that one of them has; those that a data set does not label are unknown there. Its categories, of
-which a garment has one, are those of the first data set that has some; others' are unknown, but
-for those of the same name.
+which a garment has one, are those of the first data set; others' are unknown, but for those of the
+same name.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,55 +20,47 @@ from match_rcnn.data.crops import CropMapper
 from match_rcnn.data.loader import Batch, Mixture, list_collator
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream
 from match_rcnn.data.readable import ReadableSamples
+from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
 from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
+from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.utils.arrays import IntArray
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a model tells apart.
-
-    Attributes:
-        categories, attributes: names.
-        types: by attribute, its type's number from 1.
-    """
-
-    categories: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    types: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, dataset: str) -> "Vocabulary":
-        """Of a registered data set of one garment an image."""
-        DatasetCatalog.get(dataset)  # some state their names when they are read
-        metadata = MetadataCatalog.get(dataset)
-        attributes = tuple(metadata.get("attribute_names", None) or ())
-        types = tuple(int(t) for t in metadata.get("attribute_types", ())) if attributes else ()
-        return cls(tuple(metadata.get("thing_classes", None) or ()), attributes, types)
-
-    @classmethod
-    def union(cls, datasets: Sequence[str]) -> "Vocabulary":
-        """What can be learned from data sets; attributes in the order of first appearance."""
-        found = [cls.of(name) for name in datasets]
-        categories = next((own.categories for own in found if own.categories), ())
-        types: dict[str, int] = {}
-        for own in found:
-            for name, number in zip(own.attributes, own.types, strict=True):
-                types.setdefault(name, number)
-        return cls(categories, tuple(types), tuple(types.values()))
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "Vocabulary":
-        """A model's own."""
-        node = cfg.MODEL.RECOGNITION
-        return cls(tuple(node.CATEGORIES), tuple(node.ATTRIBUTES), tuple(node.ATTRIBUTE_TYPES))
+#: The type of an attribute whose list states none.
+NO_TYPE = "other"
 
 
-def places(names: Sequence[str], known: Sequence[str]) -> IntArray:
-    """(len(names),) where each name stands among the known ones, -1 where it does not."""
-    where = {name: i for i, name in enumerate(known)}
-    return np.array([where.get(name, -1) for name in names], dtype=np.int64)
+def taxonomy_of_records(dataset: str) -> Taxonomy:
+    """The categories and attributes of a registered data set of one garment an image."""
+    DatasetCatalog.get(dataset)  # some state their names when they are read
+    metadata = MetadataCatalog.get(dataset)
+    names = metadata.get("attribute_names", None) or ()
+    numbers = metadata.get("attribute_types", ()) if len(names) else ()
+    attributes = (
+        Attribute(str(name), ATTRIBUTE_TYPES[int(number) - 1] if number else NO_TYPE)
+        for name, number in zip(names, numbers, strict=True)
+    )
+    categories = (Category(i, name) for i, name in enumerate(metadata.thing_classes, 1))
+    return Taxonomy(dataset, tuple(categories), tuple(attributes))
+
+
+def taxonomy_to_recognise(datasets: Sequence[str]) -> Taxonomy:
+    """What a model learns from data sets; attributes in the order of first appearance."""
+    found = [taxonomy_of_records(name) for name in datasets]
+    attributes: dict[str, Attribute] = {}
+    for own in found:
+        for attribute in own.attributes:
+            attributes.setdefault(attribute.name, attribute)
+    return replace(found[0], attributes=tuple(attributes.values()))
+
+
+Named = Sequence[Category | Attribute]
+
+
+def places(own: Named, known: Named) -> IntArray:
+    """(len(own),) where those of each name stand among the known ones, -1 where they do not."""
+    where = {each.name: i for i, each in enumerate(known)}
+    return np.array([where.get(each.name, -1) for each in own], dtype=np.int64)
 
 
 class Relabelled(torchdata.Dataset[dict[str, Any]]):
@@ -76,21 +68,21 @@ class Relabelled(torchdata.Dataset[dict[str, Any]]):
 
     Args:
         dataset: its registered name.
-        vocabulary: the model's.
+        taxonomy: the model's.
 
     Raises:
         ValueError: the data set has no image.
     """
 
-    def __init__(self, dataset: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, dataset: str, taxonomy: Taxonomy) -> None:
         self.name = dataset
         self.items: Sequence[dict[str, Any]] = DatasetCatalog.get(dataset)
         if not len(self.items):
             raise ValueError(f"{dataset} has no image")
-        own = Vocabulary.of(dataset)
-        self.categories = places(own.categories, vocabulary.categories)
-        self.attributes = places(own.attributes, vocabulary.attributes)
-        self.num_attributes = len(vocabulary.attributes)
+        own = taxonomy_of_records(dataset)
+        self.categories = places(own.categories, taxonomy.categories)
+        self.attributes = places(own.attributes, taxonomy.attributes)
+        self.num_attributes = len(taxonomy.attributes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -150,18 +142,15 @@ class ItemPairs:
         return anchor, partners[int(generator.integers(len(partners)))]
 
 
-def training_records(cfg: CfgNode) -> list[Relabelled]:
-    """The data sets of ``DATASETS.TRAIN``, labelled as the model of ``cfg`` numbers them."""
-    vocabulary = Vocabulary.from_config(cfg)
-    return [Relabelled(name, vocabulary) for name in cfg.DATASETS.TRAIN]
-
-
-def build_recognition_train_loader(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
+def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdata.DataLoader[Batch]:
     """An endless loader of batches for training; with ``SEED`` < 0 a seed is drawn and shared.
 
     With ``DATALOADER.SAMPLER_TRAIN PairSampler`` a share of each batch (``DATALOADER.PAIR_SHARE``)
     comes as pairs of images of one item, of which triplets are made; the other items of the batch
     are their negatives.
+
+    Args:
+        taxonomy: the model's.
 
     Raises:
         ValueError: an unknown sampler, or pairs are asked for and no item has two images.
@@ -171,7 +160,8 @@ def build_recognition_train_loader(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler or PairSampler, got {kind}"
         )
-    parts = training_records(cfg)
+    parts = [Relabelled(name, taxonomy) for name in cfg.DATASETS.TRAIN]
+    mapper = CropMapper(cfg, is_train=True, num_attributes=len(taxonomy.attributes))
     items: Items = torchdata.ConcatDataset(parts)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     weights = cfg.DATASETS.TRAIN_WEIGHTS
@@ -190,7 +180,7 @@ def build_recognition_train_loader(cfg: CfgNode) -> torchdata.DataLoader[Batch]:
         sampler = PairBatchSampler(stream, cfg.SOLVER.IMS_PER_BATCH, pair_share=share, **place)
     kill_helpers_at_exit()
     return torchdata.DataLoader(
-        ReadableSamples(stream, CropMapper(cfg, is_train=True)),  # type: ignore[arg-type]
+        ReadableSamples(stream, mapper),  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=list_collator,

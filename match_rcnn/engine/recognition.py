@@ -11,13 +11,12 @@ from match_rcnn.d2 import CfgNode, DatasetCatalog, comm
 from match_rcnn.data.recognition_loader import (
     ItemPairs,
     Relabelled,
-    Vocabulary,
     build_recognition_test_loader,
     build_recognition_train_loader,
-    training_records,
 )
 from match_rcnn.engine.schedule import IN_EPOCHS, epochs_to_iterations, scale_to_processes
 from match_rcnn.engine.trainer import MatchRCNNTrainer
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 
 class RecognitionTrainer(MatchRCNNTrainer):
@@ -26,23 +25,27 @@ class RecognitionTrainer(MatchRCNNTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         model: Any = getattr(self._trainer.model, "module", self._trainer.model)
-        model.learn_counts(count_attributes(training_records(cfg)))
+        model.learn_counts(count_attributes(_records(cfg)))
 
     @classmethod
     def plan(cls, cfg: CfgNode) -> CfgNode:
         planned = scale_to_processes(cfg, comm.get_world_size())
         if any(cfg[s][k] not in (None, (), []) for s, k in (key.split(".") for key in IN_EPOCHS)):
-            images = sum(map(len, training_records(cfg)))
+            images = sum(map(len, _records(cfg)))
             planned = epochs_to_iterations(planned, images)
         return planned
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader[list[dict[str, Any]]]:
-        return build_recognition_train_loader(cfg)
+        return build_recognition_train_loader(cfg, taxonomy_from_config(cfg))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader[Any]:
         return build_recognition_test_loader(cfg, dataset_name)
+
+
+def _records(cfg: CfgNode) -> list[Relabelled]:
+    return [Relabelled(name, taxonomy_from_config(cfg)) for name in cfg.DATASETS.TRAIN]
 
 
 def count_attributes(parts: list[Relabelled]) -> torch.Tensor:
@@ -58,7 +61,7 @@ def count_attributes(parts: list[Relabelled]) -> torch.Tensor:
 
 def describe_recognition(cfg: CfgNode) -> str:
     """The data sets of a config with their labels, told before a run starts."""
-    vocabulary = Vocabulary.from_config(cfg)
+    taxonomy = taxonomy_from_config(cfg)
     rows = []
     for what, names in (("training", cfg.DATASETS.TRAIN), ("evaluation", cfg.DATASETS.TEST)):
         for name in names:
@@ -68,7 +71,7 @@ def describe_recognition(cfg: CfgNode) -> str:
             rows.append((what, name, len(found), *counts, len(ItemPairs.of([records]).anchors)))
     headers = ("", "data set", "images", *_LABELS, "in pairs")
     words = (
-        f"{len(vocabulary.categories)} categories, {len(vocabulary.attributes)} attributes; heads: "
+        f"{taxonomy.num_categories} categories, {len(taxonomy.attributes)} attributes; heads: "
         f"{', '.join(cfg.MODEL.RECOGNITION.HEADS)}"
     )
     return f"{tabulate(rows, headers=headers, tablefmt='simple')}\n{words}"

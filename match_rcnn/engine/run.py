@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.multiprocessing import ProcessExitedException
 
-from match_rcnn.config import follow_records, follow_taxonomy, get_match_rcnn_cfg
+from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
 from match_rcnn.d2 import (
     CfgNode,
     DetectionCheckpointer,
@@ -26,7 +26,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.datasets import register_data_sets
 from match_rcnn.data.given_boxes import taxonomy_to_learn
-from match_rcnn.data.recognition_loader import Vocabulary
+from match_rcnn.data.recognition_loader import taxonomy_to_recognise
 from match_rcnn.engine.description import describe_run
 from match_rcnn.engine.evaluations import averaged_weights
 from match_rcnn.engine.faults import (
@@ -40,6 +40,7 @@ from match_rcnn.engine.launch import check_processes, launch
 from match_rcnn.engine.recognition import RecognitionTrainer, describe_recognition
 from match_rcnn.engine.schedule import let_overrides_decide
 from match_rcnn.engine.trainer import MatchRCNNTrainer
+from match_rcnn.modeling.taxonomy import set_taxonomy
 from match_rcnn.utils.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     let_overrides_decide(cfg, args.opts)
     register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], getattr(args, "data", ()))
     if is_recognition(cfg):
-        follow_records(cfg, Vocabulary.union(cfg.DATASETS.TRAIN))
+        set_taxonomy(cfg, taxonomy_to_recognise(cfg.DATASETS.TRAIN))
     else:
         follow_taxonomy(cfg, taxonomy_to_learn(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()

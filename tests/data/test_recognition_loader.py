@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
-from match_rcnn.data.recognition_loader import ItemPairs, Relabelled, Vocabulary, places
+from match_rcnn.data.recognition_loader import ItemPairs, Relabelled, places, taxonomy_to_recognise
+from match_rcnn.data.taxonomy import Category
 
 NAMES = ("one_train", "two_train")
 
@@ -29,15 +30,18 @@ def _data_sets():
 
 
 def test_attributes_are_told_apart_by_name_and_categories_are_the_first_set_s():
-    vocabulary = Vocabulary.union(NAMES)
-    assert vocabulary == Vocabulary(("tee", "skirt"), ("red", "long", "warm"), (1, 3, 3))
-    first, second = (Relabelled(name, vocabulary)[0]["annotations"][0] for name in NAMES)
+    taxonomy = taxonomy_to_recognise(NAMES)
+    assert [c.name for c in taxonomy.categories] == ["tee", "skirt"]
+    assert taxonomy.attributes == (("red", "texture"), ("long", "shape"), ("warm", "shape"))
+    first, second = (Relabelled(name, taxonomy)[0]["annotations"][0] for name in NAMES)
     assert (first["category_id"], first["attributes"].tolist()) == (0, [1, -1, 0])
     assert (second["category_id"], second["attributes"].tolist()) == (1, [0, 1, -1])
 
 
 def test_places():
-    assert places(["b", "x"], ["a", "b"]).tolist() == [1, -1]
+    assert places(
+        [Category(1, "b"), Category(2, "x")], [Category(3, "a"), Category(4, "b")]
+    ).tolist() == [1, -1]
 
 
 def records(rows):

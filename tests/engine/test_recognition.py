@@ -126,7 +126,7 @@ def test_an_oracle_says_so(run, datasets):
     [
         ("DATASETS.TEST", "('deepfashion_inshop_query',)", "evaluate deepfashion_inshop_test"),
         ("DATASETS.TRAIN", "('deepfashion_category_train',)", "no item with two images"),
-        ("MODEL.RECOGNITION.CATEGORIES", "['Hat']", "CATEGORIES has 1 entries, but the training"),
+        ("MODEL.TAXONOMY", "deepfashion2", "MODEL.TAXONOMY has 13 categories"),
     ],
 )
 def test_bad_settings(key, value, message, datasets, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.d2 import CfgNode, DatasetCatalog, DatasetEvaluator, MetadataCatalog, comm
-from match_rcnn.data.recognition_loader import Vocabulary, places
+from match_rcnn.data.recognition_loader import Named, places, taxonomy_of_records
 from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES, rows_of
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.evaluation.recognition.files import (
@@ -25,6 +25,7 @@ from match_rcnn.evaluation.recognition.files import (
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
 from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_accuracy
 from match_rcnn.evaluation.recognition.retrieval import ranks, score_ranks
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
 from match_rcnn.utils.files import atomic_write
 
@@ -90,7 +91,7 @@ class RecognitionEvaluator(DatasetEvaluator):
         """Where the model is one for a given box."""
         if cfg.MODEL.META_ARCHITECTURE != "Recognition":
             return None
-        own, known = Vocabulary.of(dataset_name), Vocabulary.from_config(cfg)
+        own, known = taxonomy_of_records(dataset_name), taxonomy_from_config(cfg)
         return cls(
             dataset_name,
             _outputs("categories", own.categories, known.categories, dataset_name),
@@ -223,10 +224,10 @@ class _Truth:
             self.landmarks = np.stack(rows).astype(np.float64)
 
 
-def _outputs(what: str, names: Sequence[str], known: Sequence[str], dataset: str) -> Array | None:
+def _outputs(what: str, own: Named, known: Named, dataset: str) -> Array | None:
     """Where the data set's names stand among the model's; None where one is not among them."""
-    found = places(names, known)
-    unknown = [name for name, place in zip(names, found, strict=True) if place < 0]
+    found = places(own, known)
+    unknown = [each.name for each, place in zip(own, found, strict=True) if place < 0]
     if not unknown:
         return found
     text = "%s has %d %s that the model does not know, such as %r; they are not scored"

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from match_rcnn.d2 import CfgNode, Registry, configurable
 from match_rcnn.modeling.attribute_loss import attribute_loss, attribute_weights
 from match_rcnn.modeling.recognition.truth import UNKNOWN, Truth, among_known
+from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 Tensor = torch.Tensor
 Losses = dict[str, Tensor]
@@ -58,7 +59,7 @@ class CategoryHead(RecognitionHead):
         node = cfg.MODEL.RECOGNITION
         return {
             "dim": dim,
-            "num_categories": len(node.CATEGORIES),
+            "num_categories": taxonomy_from_config(cfg).num_categories,
             "weight": node.CATEGORY_WEIGHT,
         }
 
@@ -108,7 +109,7 @@ class AttributeHead(RecognitionHead):
         node = cfg.MODEL.RECOGNITION
         return {
             "dim": dim,
-            "num_attributes": len(node.ATTRIBUTES),
+            "num_attributes": len(taxonomy_from_config(cfg).attributes),
             "weight": node.ATTRIBUTE_WEIGHT,
             "balance": node.ATTRIBUTE_BALANCE,
         }

@@ -8,8 +8,10 @@ from torchvision.models import vgg16
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
+from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.modeling.backbones import TorchvisionBackbone
 from match_rcnn.modeling.recognition.schedule import Stages, Weights
+from match_rcnn.modeling.taxonomy import set_taxonomy
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SIDE = 32
@@ -18,10 +20,10 @@ SIDE = 32
 def config(name="quick", **keys):
     cfg = get_match_rcnn_cfg()
     cfg.merge_from_file(str(CONFIGS / f"fashionnet_{name}.yaml"))
-    node = cfg.MODEL.RECOGNITION
     cfg.MODEL.DEVICE = "cpu"
-    node.CATEGORIES, node.ATTRIBUTES = ["a", "b", "c"], ["d", "e", "f", "g"]
-    node.ATTRIBUTE_TYPES = [1, 1, 2, 3]
+    categories = tuple(Category(i, name) for i, name in enumerate("abc", 1))
+    attributes = tuple(Attribute(name, "texture") for name in "defg")
+    set_taxonomy(cfg, Taxonomy("few", categories, attributes))
     for key, value in keys.items():
         cfg.merge_from_list([key.replace("__", "."), value])
     return cfg
