@@ -92,8 +92,8 @@ def test_align_of_a_constant_map_is_the_constant():
 
 
 def test_hidden_landmarks_respond_with_0_and_no_gradient_moves_them():
-    maps = torch.rand(1, 2, 6, 6)
-    xy = torch.rand(1, 2, 2, requires_grad=True)
+    maps = 1 + torch.rand(1, 2, 6, 6)
+    xy = torch.full((1, 2, 2), 0.5, requires_grad=True)
     found = landmark_pool(maps, xy, torch.tensor([[1.0, 0.0]]), window=3, resolution=3)
     assert (found[0, 1] == 0).all()
     assert (found[0, 0] > 0).all()
