@@ -4,10 +4,8 @@ An image is of one article (:mod:`match_rcnn.data.synthetic.wardrobe`); whatever
 there is not labelled. Articles of different splits are different ones.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,7 @@ import numpy as np
 import orjson
 from tqdm import tqdm
 
-from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.sources.deepfashion import (
-    ATTRIBUTE_TYPES,
     OCCLUDED,
     SLOTS_OF_TYPE,
     TRUNCATED,
@@ -25,10 +21,20 @@ from match_rcnn.data.sources.deepfashion import (
 )
 from match_rcnn.data.synthetic.annotate import parts_of, shows, viewpoint
 from match_rcnn.data.synthetic.body import WAIST_Y
-from match_rcnn.data.synthetic.conditions import SHOP, USER, Conditions
+from match_rcnn.data.synthetic.conditions import Conditions
 from match_rcnn.data.synthetic.curves import FloatArray
 from match_rcnn.data.synthetic.cuts import LOWERS
 from match_rcnn.data.synthetic.dataset import LARGEST, SMALLEST, claim, in_processes, write_photo
+from match_rcnn.data.synthetic.deepfashion_lists import write_lists
+from match_rcnn.data.synthetic.deepfashion_plan import (
+    IMAGES_OF,
+    SPLITS,
+    Photo,
+    Settings,
+    article_of,
+    plan,
+    random_of,
+)
 from match_rcnn.data.synthetic.figure import Figure
 from match_rcnn.data.synthetic.outfits import Outfit, complete
 from match_rcnn.data.synthetic.photo import expose
@@ -38,75 +44,22 @@ from match_rcnn.data.synthetic.scene import Stage, draw_outfit
 from match_rcnn.data.synthetic.shapes import Shape
 from match_rcnn.data.synthetic.tailor import Garment
 from match_rcnn.data.synthetic.wardrobe import (
-    ATTRIBUTES,
-    KINDS,
-    WORN,
     Article,
-    describe,
-    random_article,
     recoloured,
-    sister,
 )
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 
 #: Changes whenever the same seed would give other bytes.
-VERSION = 1
-SPLITS = ("train", "val", "test")
-#: Images of an article.
-IMAGES_OF = {"category": 2, "inshop": 6, "consumer2shop": 5, "landmark": 2}
-#: Articles of a family, which differ in details: what makes a search hard.
-_FAMILY = {"category": 1, "inshop": 3, "consumer2shop": 3, "landmark": 1}
-#: Shares of attribute labels that are unknown (0), and, in the training split, wrong.
-UNKNOWN, WRONG = 0.05, 0.02
+VERSION = 2
 _CHUNK = 16
 _TRIES = 12
 #: What of an article must show, and of its silhouette, for a photo to be of it.
 _LEAST_AREA, _LEAST_SHARE = 0.02, 0.4
-#: In-shop's views in turn: the file's ending, and shares of flat, frontal, turned photos.
-_VIEWS = (
-    ("1_front", (0.0, 1.0, 0.0)),
-    ("7_additional", (0.0, 0.0, 1.0)),
-    ("4_full", (0.0, 1.0, 0.0)),
-    ("6_flat", (1.0, 0.0, 0.0)),
-)
 #: The outer end of the left hem of shorts, trousers and skirts among DeepFashion2's landmarks.
 _LOWER_HEMS = {7: 4, 8: 5, 9: 4}
 #: In-shop's types of pose.
 _FRONT, _SIDE, _BACK, _ZOOM_OUT, _ZOOM_IN, _ALONE = 1, 2, 3, 4, 5, 6
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the data: numbers of images by split, and the longer side in pixels."""
-
-    benchmark: str
-    train: int
-    val: int
-    test: int
-    seed: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One image to draw.
-
-    Attributes:
-        name: as in the lists.
-        split: as in the partition.
-        item: number of its article, over all splits.
-        how: the conditions it is taken under.
-        shop: whether it is a shop's.
-        recoloured: whether it shows the article's second colour.
-    """
-
-    name: str
-    split: str
-    item: int
-    how: Conditions
-    shop: bool
-    recoloured: bool = False
 
 
 def generate(
@@ -146,7 +99,7 @@ def generate(
         return dict(read_json(root / "summary.json"))
     _draw(root, settings, workers, progress)
     drawn = [record for job in _jobs(root, settings) for record in read_json(job.record)]
-    summary = {**stated, **_write_lists(root, settings, drawn)}
+    summary = {**stated, **write_lists(root, settings, drawn)}
     write_json(root / "summary.json", summary)
     for job in _jobs(root, settings):
         job.record.unlink()
@@ -176,83 +129,6 @@ def _check(settings: Settings, workers: int) -> None:
         )
     if workers < 1:
         raise ValueError(f"expected workers >= 1, got {workers}")
-
-
-# What is photographed ----------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def plan(settings: Settings) -> tuple[Photo, ...]:
-    """All photos, split by split."""
-    photos: list[Photo] = []
-    first = 0
-    for split in SPLITS:
-        count = getattr(settings, split)
-        items = max(1, count // IMAGES_OF[settings.benchmark]) if count else 0
-        takes: Counter[int] = Counter()
-        for i in range(count):
-            item = first + i * items // count
-            photos.append(_photo(settings, split, item, takes[item], len(photos)))
-            takes[item] += 1
-        first += items
-    return tuple(photos)
-
-
-def _photo(settings: Settings, split: str, item: int, take: int, index: int) -> Photo:
-    article = article_of(settings, item)
-    kind = article.kind.name
-    shop = take % 2 == 0
-    how = SHOP if shop else USER
-    if settings.benchmark == "inshop":
-        view, viewpoints = _VIEWS[take % len(_VIEWS)]
-        colour = take // len(_VIEWS)
-        name = f"img/WOMEN/{kind}/id_{item + 1:08d}/{colour + 1:02d}_{view}.jpg"
-        part = split if split == "train" else ("query", "gallery")[take % 2]
-        far = 0.6 if view == "4_full" else 0.0
-        how = replace(SHOP, viewpoints=viewpoints, far=far, whole=far)
-        return Photo(name, part, item, how, True, colour % 2 == 1)
-    if settings.benchmark == "consumer2shop":
-        group = {1: "TOPS", 2: "TROUSERS", 3: "DRESSES"}[article.kind.type]
-        who = f"shop_{take // 2 + 1:02d}" if shop else f"comsumer_{take // 2 + 1:02d}"
-        return Photo(f"img/{group}/{kind}/id_{item + 1:08d}/{who}.jpg", split, item, how, shop)
-    folder = "" if settings.benchmark == "landmark" else f"{_title(article)}_{item + 1:05d}/"
-    return Photo(f"img/{folder}img_{index + 1:08d}.jpg", split, item, how, shop)
-
-
-def _title(article: Article) -> str:
-    """What a folder of the category benchmark is called: some words of the article."""
-    words = " ".join([*article.names[:2], article.kind.name])
-    return "_".join(word.capitalize() for word in words.split())
-
-
-@lru_cache(maxsize=4096)
-def article_of(settings: Settings, item: int) -> Article:
-    """Article ``item``; those of a family are sisters, the first of which all others vary."""
-    split, number = _split_of(settings, item)
-    family, place = divmod(number, _FAMILY[settings.benchmark])
-    # Every kind as often as the others, in an order of its own for each round.
-    turn, own = divmod(family, len(WORN))
-    kind = KINDS[WORN[int(_random(settings, 0, split, turn).permutation(len(WORN))[own])]]
-    article = random_article(_random(settings, 1, split, family), kind)
-    if place == 0:
-        return article
-    return sister(_random(settings, 2, split, number), article)
-
-
-def _split_of(settings: Settings, item: int) -> tuple[int, int]:
-    """The number of the split of an article, and its own number there."""
-    for index, split in enumerate(SPLITS):
-        count = getattr(settings, split)
-        items = max(1, count // IMAGES_OF[settings.benchmark]) if count else 0
-        if item < items:
-            return index, item
-        item -= items
-    raise AssertionError(item)
-
-
-def _random(settings: Settings, *key: int) -> np.random.Generator:
-    """The generator of ``key``; one for each independent decision."""
-    return np.random.default_rng(np.random.SeedSequence([settings.seed, *key]))
 
 
 # Drawing -----------------------------------------------------------------------------------------
@@ -296,7 +172,7 @@ def _write(job: _Job) -> int:
     for index in job.indices:
         photo = plan(job.settings)[index]
         image, record = draw(job.settings, photo, index)
-        rng = _random(job.settings, 4, index)
+        rng = random_of(job.settings, 4, index)
         write_photo(job.root / "Img" / photo.name, image, photo.how, rng)
         records.append(record)
     with atomic_write(job.record) as file:
@@ -312,10 +188,10 @@ def draw(settings: Settings, photo: Photo, index: int) -> tuple[Any, dict[str, A
     """
     article = article_of(settings, photo.item)
     if photo.recoloured:
-        article = recoloured(_random(settings, 5, photo.item), article)
+        article = recoloured(random_of(settings, 5, photo.item), article)
     found: tuple[float, Any, Any, np.random.Generator] | None = None
     for attempt in range(_TRIES):
-        rng = _random(settings, 3, index, attempt)
+        rng = random_of(settings, 3, index, attempt)
         stage = draw_outfit(rng, settings.size, photo.how, photo.shop, _clothes(article, photo.how))
         visible = stage.canvas.visible(0)
         area, whole = visible.sum(), stage.canvas.silhouettes.get(0, visible).sum()
@@ -427,212 +303,3 @@ def _between(
     top, bottom = landmarks[list(ends)]
     share = np.clip((height - top[1]) / max(float(bottom[1] - top[1]), 1e-9), 0, 1)
     return (top + share * (bottom - top))[None], ends
-
-
-# Lists -------------------------------------------------------------------------------------------
-
-
-def _write_lists(root: Path, settings: Settings, drawn: list[dict[str, Any]]) -> dict[str, Any]:
-    """The lists, the partition last; what the summary says."""
-    photos = plan(settings)
-    if len(drawn) != len(photos):
-        raise MissingDataError(f"expected {len(photos)} drawn images in {root}, got {len(drawn)}")
-    labels, noise = _labels(settings)
-    _WRITERS[settings.benchmark](root, settings, drawn, labels)
-    if settings.benchmark != "landmark":
-        _write_descriptions(root, settings)
-    marks = Counter(m[0] for record in drawn for m in record["landmarks"])
-    poses = Counter(record["pose"] for record in drawn)
-    return {
-        "images": dict(Counter(photo.split for photo in photos)),
-        "items": len({photo.item for photo in photos}),
-        "shop photos": sum(photo.shop for photo in photos),
-        "categories": dict(
-            Counter(article_of(settings, photo.item).kind.name for photo in photos).most_common()
-        ),
-        "attributes": noise if settings.benchmark != "landmark" else None,
-        "landmarks": {
-            "visible": marks[VISIBLE],
-            "occluded": marks[OCCLUDED],
-            "cut off": marks[TRUNCATED],
-        },
-        "poses": {str(pose): count for pose, count in sorted(poses.items())},
-    }
-
-
-def _labels(settings: Settings) -> tuple[dict[int, Any], dict[str, Any]]:
-    """By article, its attributes as they are listed, some unknown or wrong; and how many are."""
-    labels, unknown, wrong, listed, positives = {}, 0, 0, 0, 0
-    for item in sorted({photo.item for photo in plan(settings)}):
-        split, _ = _split_of(settings, item)
-        own = article_of(settings, item).attributes
-        rng = _random(settings, 6, item)
-        flipped = (rng.random(len(own)) < WRONG) & (split == 0)
-        hidden = rng.random(len(own)) < UNKNOWN
-        own[flipped] *= -1
-        own[hidden] = 0
-        labels[item] = own
-        listed += len(own)
-        positives += int((own == 1).sum())
-        unknown, wrong = unknown + int(hidden.sum()), wrong + int((flipped & ~hidden).sum())
-    return labels, {
-        "names": len(ATTRIBUTES),
-        "of each type": {
-            name: sum(a.type == i for a in ATTRIBUTES) for i, name in enumerate(ATTRIBUTE_TYPES, 1)
-        },
-        "positives an article": round(positives / max(1, len(labels)), 2),
-        "share unknown": round(unknown / max(1, listed), 4),
-        "share wrong (all in the training split)": round(wrong / max(1, listed), 4),
-    }
-
-
-def _list(root: Path, name: str, header: str | None, rows: Sequence[str]) -> None:
-    lines = [str(len(rows)), *([header] if header else []), *rows]
-    with atomic_write(root / name) as file:
-        file.write(("\n".join(lines) + "\n").encode())
-
-
-def _marks(record: dict[str, Any]) -> str:
-    return " ".join(f"{v} {x:03d} {y:03d}" for v, x, y in record["landmarks"])
-
-
-def _numbers(box: Sequence[int]) -> str:
-    return " ".join(f"{value:03d}" for value in box)
-
-
-def _type_of(settings: Settings, photo: Photo) -> int:
-    return article_of(settings, photo.item).kind.type
-
-
-def _mark_header(with_variation: bool) -> str:
-    names = " ".join(
-        f"landmark_visibility_{i} landmark_location_x_{i} landmark_location_y_{i}"
-        for i in range(1, 9)
-    )
-    return f"image_name clothes_type {'variation_type ' if with_variation else ''}{names}"
-
-
-def _write_category(
-    root: Path, settings: Settings, drawn: list[dict[str, Any]], labels: dict[int, Any]
-) -> None:
-    photos = plan(settings)
-    kinds = {kind.name: i for i, kind in enumerate(KINDS, 1)}
-    numbers = [kinds[article_of(settings, photo.item).kind.name] for photo in photos]
-    rows = [f"{kind.name:<20} {kind.type}" for kind in KINDS]
-    _list(root, "Anno/list_category_cloth.txt", "category_name  category_type", rows)
-    rows = [f"{p.name:<70} {n}" for p, n in zip(photos, numbers, strict=True)]
-    _list(root, "Anno/list_category_img.txt", "image_name  category_label", rows)
-    rows = [f"{a.name:<30} {a.type}" for a in ATTRIBUTES]
-    _list(root, "Anno/list_attr_cloth.txt", "attribute_name  attribute_type", rows)
-    texts = {item: " ".join(f"{v:2d}" for v in own) for item, own in labels.items()}
-    rows = [f"{p.name:<70} {texts[p.item]}" for p in photos]
-    _list(root, "Anno/list_attr_img.txt", "image_name  attribute_labels", rows)
-    _write_boxes_and_marks(root, settings, drawn, with_variation=False)
-
-
-def _write_landmark(
-    root: Path, settings: Settings, drawn: list[dict[str, Any]], labels: dict[int, Any]
-) -> None:
-    _write_boxes_and_marks(root, settings, drawn, with_variation=True)
-
-
-def _write_boxes_and_marks(
-    root: Path, settings: Settings, drawn: list[dict[str, Any]], with_variation: bool
-) -> None:
-    """And the partition, of the benchmarks whose images stand alone."""
-    pairs = list(zip(plan(settings), drawn, strict=True))
-    rows = [f"{p.name:<70} {_numbers(r['box'])}" for p, r in pairs]
-    _list(root, "Anno/list_bbox.txt", "image_name  x_1  y_1  x_2  y_2", rows)
-    rows = []
-    for photo, record in pairs:
-        variation = f"{record['variation']} " if with_variation else ""
-        kind = _type_of(settings, photo)
-        rows.append(f"{photo.name:<70} {kind} {variation}{_marks(record)}")
-    _list(root, "Anno/list_landmarks.txt", _mark_header(with_variation), rows)
-    rows = [f"{photo.name:<70} {photo.split}" for photo, _ in pairs]
-    _list(root, "Eval/list_eval_partition.txt", "image_name  evaluation_status", rows)
-
-
-def _write_items(
-    root: Path,
-    settings: Settings,
-    drawn: list[dict[str, Any]],
-    labels: dict[int, Any],
-    what: str,
-    second: Callable[[Photo, dict[str, Any]], int],
-) -> None:
-    """Lists of in-shop and consumer-to-shop that are alike; ``second`` is the boxes' column."""
-    pairs = list(zip(plan(settings), drawn, strict=True))
-    boxes, marks = [], []
-    for photo, record in pairs:
-        kind = _type_of(settings, photo)
-        numbers = _numbers(record["box"])
-        boxes.append(f"{photo.name:<70} {kind} {second(photo, record)} {numbers}")
-        marks.append(f"{photo.name:<70} {kind} {record['variation']} {_marks(record)}")
-    column = "pose_type" if what == "inshop" else "source_type"
-    header = f"image_name clothes_type {column} x_1 y_1 x_2 y_2"
-    _list(root, f"Anno/list_bbox_{what}.txt", header, boxes)
-    _list(root, f"Anno/list_landmarks_{what}.txt", _mark_header(True), marks)
-    ids = [_id(item) for item in labels]
-    _list(root, f"Anno/list_item_{what}.txt", None, ids)
-    rows = [f"{_id(item)} {' '.join(f'{v:2d}' for v in own)}" for item, own in labels.items()]
-    _list(root, "Anno/list_attr_items.txt", "item_id  attribute_labels", rows)
-
-
-def _id(item: int) -> str:
-    return f"id_{item + 1:08d}"
-
-
-def _write_inshop(
-    root: Path, settings: Settings, drawn: list[dict[str, Any]], labels: dict[int, Any]
-) -> None:
-    _write_items(root, settings, drawn, labels, "inshop", lambda _, record: int(record["pose"]))
-    _list(root, "Anno/list_attr_cloth.txt", "attribute_name", [a.name for a in ATTRIBUTES])
-    rows = [f"{p.name:<70} {_id(p.item)} {p.split}" for p in plan(settings)]
-    _list(root, "Eval/list_eval_partition.txt", "image_name item_id evaluation_status", rows)
-
-
-def _write_consumer2shop(
-    root: Path, settings: Settings, drawn: list[dict[str, Any]], labels: dict[int, Any]
-) -> None:
-    _write_items(
-        root, settings, drawn, labels, "consumer2shop", lambda photo, _: 1 if photo.shop else 2
-    )
-    # Of the two languages of the official list, the first is not ours: the name stands twice.
-    rows = [f"{a.name.replace(' ', '_')} {a.name} {a.type}" for a in ATTRIBUTES]
-    header = "attribute_name_1 attribute_name_2 attribute_type"
-    _list(root, "Anno/list_attr_cloth.txt", header, rows)
-    rows = [f"{name} {name}" for name in ATTRIBUTE_TYPES]
-    _list(root, "Anno/list_attr_type.txt", "attribute_type_1 attribute_type_2", rows)
-    photos = plan(settings)
-    shops: dict[int, list[Photo]] = {}
-    for photo in photos:
-        if photo.shop:
-            shops.setdefault(photo.item, []).append(photo)
-    rows = [
-        f"{photo.name} {shop.name} {_id(photo.item)} {photo.split}"
-        for photo in photos
-        if not photo.shop
-        for shop in shops[photo.item]
-    ]
-    header = "image_pair_name_1 image_pair_name_2 item_id evaluation_status"
-    _list(root, "Eval/list_eval_partition.txt", header, rows)
-
-
-_WRITERS = {
-    "category": _write_category,
-    "inshop": _write_inshop,
-    "consumer2shop": _write_consumer2shop,
-    "landmark": _write_landmark,
-}
-
-
-def _write_descriptions(root: Path, settings: Settings) -> None:
-    """Words for each article, in the form of in-shop's list."""
-    entries = []
-    for item in sorted({photo.item for photo in plan(settings)}):
-        article = article_of(settings, item)
-        text = describe(_random(settings, 7, item), article)
-        entries.append({"item": _id(item), "color": article.colour, "description": text})
-    name = f"list_description_{settings.benchmark}.json"
-    write_json(root / "Anno" / name, entries)

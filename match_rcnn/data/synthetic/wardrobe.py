@@ -160,10 +160,11 @@ def random_article(rng: np.random.Generator, kind: Kind | None = None) -> Articl
 
 
 def sister(rng: np.random.Generator, article: Article) -> Article:
-    """Another article of the same kind that differs in a detail or two."""
+    """Another article of the same kind that differs in a detail or two: plain cloth always in its
+    cut, since a look may change in what plain cloth does not show."""
     cut, look = article.cut, article.look
     change = rng.random()
-    if change < 0.5:
+    if change < 0.5 or look.cloth.kind == "plain":
         cut = vary_cut(rng, article.base, cut)
     if change > 0.3:
         look = vary_look(rng, article.base, look)

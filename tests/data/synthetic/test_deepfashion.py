@@ -11,7 +11,8 @@ from match_rcnn.data.sources.deepfashion import read_pairs, read_partition
 from match_rcnn.data.synthetic import deepfashion
 from match_rcnn.data.synthetic.body import Pose
 from match_rcnn.data.synthetic.cuts import default_cut
-from match_rcnn.data.synthetic.deepfashion import Settings, article_of, generate, plan, slots
+from match_rcnn.data.synthetic.deepfashion import generate, slots
+from match_rcnn.data.synthetic.deepfashion_plan import Settings, article_of, plan
 from match_rcnn.data.synthetic.garments import garment_shape
 from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, KINDS
 
