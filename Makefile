@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-lowest lint format venv clean
+.PHONY: demo street test test-lowest lint format venv clean
 
 venv: $(STAMP)
 
@@ -16,6 +16,11 @@ $(STAMP): setup.py requirements/constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py --output output/demo
+
+# The model for street photos that comes with the package; about two hours. CCP: a clone of
+# github.com/bearpaw/clothing-co-parsing.
+street: $(STAMP)
+	$(BIN)/python -m match_rcnn street --ccp "$(CCP)" --output output/street
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10

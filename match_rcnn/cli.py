@@ -23,6 +23,8 @@ COMMANDS = {
     "evaluate": "score result files",
     "report": "a page of tables and plots about runs",
     "demo": "generate data, train, evaluate and draw, on two processor cores",
+    "pack": "one file of a trained model, with calibrated scores",
+    "street": "train on street photos: the recipe of the model that comes with the package",
     "convert df2": "DeepFashion2's annotations into a COCO file",
     "convert ccp": "Clothing Co-Parsing into a COCO file",
     "convert weights": "weights of other origin into a start for training",

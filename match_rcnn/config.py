@@ -168,6 +168,12 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # overlap by more than this IoU, whatever their categories, the most confident one. A shirt
     # under an open jacket overlaps it by less. 1 keeps all; evaluations always do.
     cfg.TEST.AGNOSTIC_NMS_THRESH = 0.8
+    # Scores of the predictor that say how often a detection is right: slope and offset of
+    # match_rcnn/inference/calibration.py; () leaves them. Evaluations do not use it.
+    cfg.TEST.SCORE_CALIBRATION = ()
+    # What the predictor returns, tools/visualize.py draws and galleries index has at least this
+    # score (calibrated, if it is); SCORE_THRESH_TEST is for evaluations.
+    cfg.TEST.SHOWN_FROM = 0.0
     # With TEST.AUG.ENABLED (and TEST.AUG.FLIP for mirrored ones) images are seen at these sizes,
     # parts of INPUT.MIN_SIZE_TEST; the host's TEST.AUG.MIN_SIZES and MAX_SIZE have no meaning here.
     cfg.TEST.AUG.SCALES = (1.0,)

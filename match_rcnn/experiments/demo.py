@@ -143,18 +143,18 @@ def last_metrics(metrics_file: Path) -> dict[str, float]:
     lines = metrics_file.read_text(encoding="utf-8").splitlines()
     for line in reversed(lines):
         record = json.loads(line)
-        found = {k: v for k, v in record.items() if "/AP" in k or k.startswith("retrieval")}
+        found = {k: v for k, v in record.items() if "/AP" in k or "retrieval/" in k}
         if any("/AP" in name for name in found):
             return found
     raise ValueError(f"{metrics_file} holds no evaluation; did the training reach its end?")
 
 
-def summary_table(metrics: dict[str, float]) -> str:
+def summary_table(metrics: dict[str, float], title: str = "measured on generated data") -> str:
     """AP, AP50 and AP75 of every task, a row each."""
     tasks = list(dict.fromkeys(name.split("/")[0] for name in metrics if "/AP" in name))
     columns = ("AP", "AP50", "AP75")
     rows = [[task, *(metrics.get(f"{task}/{c}", float("nan")) for c in columns)] for task in tasks]
-    return tabulate(rows, headers=["measured on generated data", *columns], floatfmt=".1f")
+    return tabulate(rows, headers=[title, *columns], floatfmt=".1f")
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -27,14 +27,16 @@ class Steps:
     Args:
         name: of the whole, for error messages.
         datasets: the folder for ``deepfashion2``, as ``DETECTRON2_DATASETS`` names it.
+        annotations: of further data sets that trainings learn from.
 
     Attributes:
         data: the generated data set.
         seconds: what each command took, by its name.
     """
 
-    def __init__(self, name: str, datasets: Path) -> None:
+    def __init__(self, name: str, datasets: Path, annotations: Sequence[Path] = ()) -> None:
         self.name = name
+        self.annotations = annotations
         self.data = datasets.resolve() / "deepfashion2"
         self.seconds: dict[str, float] = {}
 
@@ -88,6 +90,7 @@ class Steps:
         annotations = sorted((self.data / "annotations").glob("*.json"))
         photos = sorted((str(f), f.stat().st_size) for f in self.data.glob("*/image/*"))
         found = {f"data, {file.name}": digest(file) for file in annotations}
+        found |= {f"data, {file}": digest(file) for file in self.annotations}
         return {**found, "data, photos": sha256(repr(photos).encode()).hexdigest()}
 
 

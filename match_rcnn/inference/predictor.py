@@ -15,6 +15,7 @@ from match_rcnn.d2 import (
     Instances,
 )
 from match_rcnn.data.images import read_image
+from match_rcnn.inference.calibration import Calibration
 from match_rcnn.inference.model_file import find_model, read_config, stated_taxonomy
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
@@ -34,7 +35,8 @@ class MatchRCNNPredictor:
 
     Args:
         cfg: a whole config; ``MODEL.WEIGHTS`` names the checkpoint.
-        score_threshold: garments below it are not returned; None keeps the config's.
+        score_threshold: garments below it are not returned; None takes the config's
+            (``TEST.SHOWN_FROM``). 0 gives all that the model has (``SCORE_THRESH_TEST``).
 
     Attributes:
         taxonomy: the categories that the model knows, as its checkpoint says; without that, as the
@@ -47,8 +49,12 @@ class MatchRCNNPredictor:
     def __init__(self, cfg: CfgNode, score_threshold: float | None = None) -> None:
         cfg = cfg.clone()
         cfg.defrost()
-        if score_threshold is not None:
-            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold
+        self._calibration = (
+            Calibration(*cfg.TEST.SCORE_CALIBRATION) if cfg.TEST.SCORE_CALIBRATION else None
+        )
+        self._threshold = cfg.TEST.SHOWN_FROM if score_threshold is None else score_threshold
+        if score_threshold is not None and self._calibration is None:
+            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold  # sooner than afterwards
         if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.COMPILE = False  # it pays over thousands of photos only
@@ -128,8 +134,12 @@ class MatchRCNNPredictor:
         return self.shown(output["instances"])
 
     def shown(self, found: Instances) -> Instances:
-        """Of a model's output what is shown: :func:`without_duplicates` by the config."""
-        return without_duplicates(found, self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+        """What of a model's output is shown: each garment once, calibrated scores from
+        the threshold on; most confident first."""
+        found = without_duplicates(found, self.cfg.TEST.AGNOSTIC_NMS_THRESH)
+        if self._calibration is not None:
+            found.scores = self._calibration(found.scores)
+        return found[found.scores >= self._threshold]
 
     def garments(self, shown: Instances) -> list[Garment]:
         """What is shown, as garments."""

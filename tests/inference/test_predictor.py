@@ -116,3 +116,23 @@ def test_no_image(predictor, tmp_path):
         predictor(tmp_path / "none.jpg")
     with pytest.raises(ValueError, match=r"expected an image of shape \(H, W, 3\)"):
         predictor(np.zeros((4, 4), np.uint8))
+
+
+def test_what_is_shown_has_calibrated_scores(make, tmp_path, monkeypatch):
+    plain = make(2, HATS)
+    photo = np.random.default_rng(0).integers(0, 255, (60, 50, 3), dtype=np.uint8)
+    monkeypatch.setattr(plain, "_threshold", 0.0)
+    scores = plain.instances(photo).scores
+    assert len(scores) > 2
+    cfg = plain.cfg.clone()
+    cfg.defrost()
+    cfg.TEST.SCORE_CALIBRATION = (0.5, -1.0)
+    expected = torch.sigmoid(0.5 * torch.logit(scores) - 1)
+    middle = float((expected[1] + expected[2]) / 2)
+    cfg.TEST.SHOWN_FROM = middle
+    shown = MatchRCNNPredictor(cfg)
+    shown.model.load_state_dict(plain.model.state_dict())
+    assert shown.instances(photo).scores.tolist() == pytest.approx(expected[:2].tolist())
+    every = MatchRCNNPredictor(cfg, score_threshold=0.0)
+    every.model.load_state_dict(plain.model.state_dict())
+    assert every.instances(photo).scores.tolist() == pytest.approx(expected.tolist(), abs=1e-6)

@@ -101,3 +101,9 @@ def nice_ticks(high: float, number_of_ticks: int = 4) -> list[float]:
         step *= 2.5 if leading == "2" else 2
     count = next(i for i in range(1, number_of_ticks + 1) if i * step >= high * (1 - 1e-9))
     return [float(f"{i * step:.12g}") for i in range(count + 1)]
+
+
+def standalone(picture: str, style: str) -> str:
+    """A canvas as a file of its own. Args: style: the page's style sheet."""
+    head, _, rest = picture.partition(">")
+    return f"{head}><style><![CDATA[{style}]]></style>{rest}\n"
