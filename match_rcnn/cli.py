@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "a page of tables and plots about runs",
     "demo": "generate data, train, evaluate and draw, on two processor cores",
     "pack": "one file of a trained model, with calibrated scores",
+    "accuracy": "measure what makes a model for photos better, over seeds",
     "street": "train on street photos: the recipe of the model that comes with the package",
     "convert df2": "DeepFashion2's annotations into a COCO file",
     "convert ccp": "Clothing Co-Parsing into a COCO file",

@@ -68,6 +68,13 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
         "--subsets", action="store_true", help="bbox, segm, keypoints: AP by subset too"
     )
     parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DT",
+        help="bbox, segm, keypoints: another model's results on the same photos; how far --results "
+        "are above them, with the 95 %% interval of a paired bootstrap over images",
+    )
+    parser.add_argument(
         "--taxonomy",
         type=Path,
         metavar="FILE",
@@ -86,6 +93,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         return
     if args.output is None or args.images is not None:
         raise UsageError("scoring needs --output and does not take --images")
+    if args.against is not None and args.task not in TASKS:
+        raise UsageError(f"--against is for the tasks {', '.join(TASKS)}, not {args.task}")
     names = {name for names in NEEDED.values() for name in names}
     for name in sorted(names, key=lambda name: (name in NEEDED[args.task], name)):
         if (getattr(args, name) is not None) != (name in NEEDED[args.task]):
@@ -103,7 +112,24 @@ def evaluate_coco(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     files = {"ground_truth": str(args.ground_truth), "results": str(args.results)}
     found = {**view.to_json(), "visible_only": args.visible_only, "files": files}
     shown = [scores_table(view.whole)] + [view_subset_table(view)] * args.subsets
+    if args.against is not None:
+        found["against"], table = compare(args, taxonomy)
+        shown.append(table)
     return found, "\n\n".join(shown)
+
+
+def compare(args: argparse.Namespace, taxonomy: "Taxonomy") -> tuple[dict[str, Any], str]:
+    from dataclasses import asdict
+
+    from match_rcnn.evaluation.coco.bootstrap import compare_files
+    from match_rcnn.evaluation.coco.files import read_ground_truth
+    from match_rcnn.evaluation.tables import differences_table
+
+    truth = read_ground_truth(args.ground_truth, [args.task], taxonomy)
+    assert truth is not None  # it was scored
+    truth = truth.visible_only() if args.visible_only else truth
+    found = compare_files(args.task, truth, args.against, args.results)
+    return {name: asdict(one) for name, one in found.items()}, differences_table(found)
 
 
 def read_taxonomy(args: argparse.Namespace) -> "Taxonomy":

@@ -5,7 +5,10 @@ Metrics come flat, as the host's event storage names them: ``"bbox/AP50"``, ``"b
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from match_rcnn.evaluation.coco.bootstrap import Difference
 
 from match_rcnn.evaluation.coco.scoring import Scores
 from match_rcnn.evaluation.coco.subsets import LEVELS, View
@@ -57,6 +60,17 @@ def retrieval_subset_table(metrics: Mapping[str, float]) -> str:
             cells = [metrics.get(f"{task}/top{k}{name}", _NAN) / 100 for name in names]
             rows.append([f"top-{k}", task, *cells])
     return _table(rows, ["", "boxes", *heads, "overall", f"> {MANY_PARTNERS}\nright"], digits=3)
+
+
+def differences_table(found: Mapping[str, "Difference"]) -> str:
+    """Two models on the same photos, in percent: the other one, this one, the difference with its
+    95 % interval."""
+    rows = [
+        [name, *(100 * x for x in (*one.firsts, *one.seconds, one.value, one.low, one.high))]
+        for name, one in found.items()
+    ]
+    headers = ["", "against", "results", "difference", "95 % from", "to"]
+    return _table(rows, headers)
 
 
 def retrieval_table(scores: Mapping[str, RetrievalScores]) -> str:

@@ -238,19 +238,20 @@ def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def around_tables(page: Path) -> tuple[str, str]:
+def around_tables(page: Path, marks: tuple[str, str] = (BEGIN, END)) -> tuple[str, str]:
     """What people wrote before and after the tables of a page, with the marks; a heading and
     nothing where there is no page yet.
 
     Raises:
         ValueError: the page has no marks.
     """
-    text = page.read_text("utf-8") if page.is_file() else f"{_TITLE}\n\n{BEGIN}\n{END}\n"
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    text = page.read_text("utf-8") if page.is_file() else "\n".join([f"{_TITLE}\n", *marks, ""])
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
         raise ValueError(
-            f"{page} does not say where its tables are: put the lines {BEGIN!r} and {END!r} there"
+            f"{page} does not say where its tables are: put the lines {marks[0]!r} and "
+            f"{marks[1]!r} there"
         )
     return before + begin, end + after
 

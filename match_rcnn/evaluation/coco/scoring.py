@@ -115,6 +115,15 @@ def evaluate(task: str, ground_truth: GroundTruth, detections: Detections) -> Sc
     return Scorer(compute_similarities(task, ground_truth, detections)).score()
 
 
+def base_ignored(task: str, truth: GroundTruth) -> BoolArray:
+    """(G,) the items that a task counts neither as hit nor as miss."""
+    if task == "keypoints":
+        return truth.crowd | (truth.num_keypoints == 0)
+    if task == "segm" and truth.unmasked is not None:
+        return truth.crowd | truth.unmasked
+    return truth.crowd
+
+
 class Scorer:
     """Scores of everything and of any subset; similarities, and all that does not depend on the
     subset, are computed once."""
@@ -139,11 +148,7 @@ class Scorer:
         task, truth = TASKS[self.similarities.task], self.similarities.ground_truth
         if brief:
             task = replace(task, limits=task.limits[-1:], areas=("all",), stats=_PRECISION)
-        base = truth.crowd
-        if task.name == "keypoints":
-            base = base | (truth.num_keypoints == 0)
-        elif task.name == "segm" and truth.unmasked is not None:
-            base = base | truth.unmasked
+        base = base_ignored(task.name, truth)
         base = base if ignored is None else base | ignored
         parts = [self._range(area, task.limits, base, images) for area in task.areas]
         precision = np.stack([part.precision for part in parts], axis=3)

@@ -1,0 +1,234 @@
+"""What makes a model for photos better: candidates x seeds, each held against the same baseline.
+
+The protocol is docs/accuracy.md's. A candidate changes the training, or only how the baseline's
+models are used; then nothing is trained for it. Differences to the baseline of the same seed are
+averaged over the seeds, and their spread over photos comes from a paired bootstrap.
+
+Steps are the package's own commands: what is finished is passed over, and an interrupted training
+goes on; either only where it was made with the same settings, weights and data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from match_rcnn.evaluation.coco.arrays import GroundTruth
+from match_rcnn.evaluation.coco.bootstrap import WeightedAP, compare
+from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
+from match_rcnn.evaluation.coco.scoring import TASKS
+from match_rcnn.experiments.ablation import spread
+from match_rcnn.experiments.benchmarks.harness import machine
+from match_rcnn.experiments.steps import Steps, claim, training_settings
+from match_rcnn.utils.files import read_json, write_json
+from match_rcnn.utils.shipped import config_file
+
+PHOTOS = "ccp_validation"
+MEASURED = ("bbox", "segm")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """
+    Attributes:
+        words: what is done, for the table.
+        training, use: overrides of the config in training, and in evaluation alone.
+        average: the moving average of the weights is evaluated, not the last ones.
+    """
+
+    words: str
+    training: dict[str, str] = field(default_factory=dict)
+    use: dict[str, str] = field(default_factory=dict)
+    average: bool = False
+
+
+_COLOURS = ("BRIGHTNESS", "CONTRAST", "SATURATION")
+CANDIDATES = {
+    "baseline": Candidate("baseline"),
+    "drawings": Candidate("from nothing in place of drawings", {"MODEL.WEIGHTS": ""}),
+    "jitter": Candidate(
+        "large-scale jitter 0.5 to 1.6",
+        {
+            "INPUT.LARGE_SCALE_JITTER.ENABLED": "True",
+            "INPUT.LARGE_SCALE_JITTER.MIN_SCALE": "0.5",
+            "INPUT.LARGE_SCALE_JITTER.MAX_SCALE": "1.6",
+            "INPUT.LARGE_SCALE_JITTER.SIZE": "(128, 88)",
+        },
+    ),
+    "colour": Candidate(
+        "brightness, contrast, saturation +-30 %, hue +-3 %",
+        {**{f"INPUT.COLOR_JITTER.{k}": "0.3" for k in _COLOURS}, "INPUT.COLOR_JITTER.HUE": "0.03"},
+    ),
+    "repeat": Candidate(
+        "rare categories more often (threshold 0.2)", {"DATALOADER.REPEAT_THRESHOLD": "0.2"}
+    ),
+    "masks": Candidate("masks of 28 bins, not 20", {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": "14"}),
+    "size": Candidate(
+        "photos of 192 pixels, not 128",
+        {
+            "INPUT.MIN_SIZE_TRAIN": "(144,)",
+            "INPUT.MAX_SIZE_TRAIN": "192",
+            "INPUT.MIN_SIZE_TEST": "144",
+            "INPUT.MAX_SIZE_TEST": "192",
+            "MODEL.ANCHOR_GENERATOR.SIZES": "[[30], [60], [99], [156]]",
+        },
+    ),
+    "average": Candidate("moving average of the weights (0.998)", average=True),
+    "mirror": Candidate("seen mirrored too", use={"TEST.AUG.ENABLED": "True"}),
+    "scales": Candidate(
+        "seen mirrored and at 0.75",
+        use={"TEST.AUG.ENABLED": "True", "TEST.AUG.SCALES": "(1.0, 0.75)"},
+    ),
+}
+
+
+class Accuracy:
+    """Runs candidates below ``output``.
+
+    Args:
+        datasets: a folder with ``ccp.yaml`` and what it names, as `make street` leaves one.
+        weights: that trainings start from.
+        iterations: of each training; None keeps the config's.
+        options: KEY VALUE overrides of every training.
+    """
+
+    CONFIG = "street_quick"
+
+    def __init__(
+        self,
+        output: Path,
+        datasets: Path,
+        weights: Path,
+        iterations: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.output = output.resolve()
+        annotations = [datasets.resolve() / "ccp" / f"{s}.json" for s in ("train", "validation")]
+        self.truth_file = annotations[1]
+        self.steps = Steps("accuracy", datasets, annotations)
+        length = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
+        self.options = ("MODEL.WEIGHTS", str(weights.resolve()), *length, *options)
+
+    def run(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+        """Run what is missing; returns what ``accuracy.json`` holds, which is written after every
+        seed.
+
+        Raises:
+            ValueError: an unknown candidate; or what is there already was made with something else.
+        """
+        unknown = [name for name in names if name not in CANDIDATES]
+        if unknown:
+            raise ValueError(f"no such candidate: {unknown[0]}; there are {', '.join(CANDIDATES)}")
+        summary: dict[str, Any] = {}
+        chosen = dict.fromkeys(["baseline", *names])
+        for number in range(1, len(seeds) + 1):
+            for name in chosen:
+                self._evaluate(CANDIDATES[name], name, seeds[number - 1])
+            summary = self.summary(list(chosen), seeds[:number])
+            write_json(self.output / "accuracy.json", summary)
+        return summary
+
+    def _evaluate(self, candidate: Candidate, name: str, seed: int) -> None:
+        run = self._train(candidate, seed)
+        folder = self.folder(name, seed)
+        weights = run / ("model_ema.pth" if candidate.average else "model_final.pth")
+        overrides = {**candidate.training, **candidate.use, "MODEL.WEIGHTS": str(weights)}
+        options = flat(overrides)
+        claim(folder, training_settings(config_file(self.CONFIG), [*self.options, *options]))
+        if not all(self._results(name, seed, task).is_file() for task in MEASURED):
+            self.steps.tool(
+                "train",
+                *("--eval-only", "--config-file", str(config_file(self.CONFIG))),
+                *("OUTPUT_DIR", str(folder), *self.options, *options),
+            )
+
+    def _train(self, candidate: Candidate, seed: int) -> Path:
+        """The folder of the training that a candidate uses: its own, or the baseline's."""
+        own = [n for n, c in CANDIDATES.items() if c.training == candidate.training]
+        run = self.output / "trained" / f"{own[0]}-{seed}"
+        options = (*self.options, "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.998")
+        options += ("SEED", str(seed), "DATASETS.TEST", "()", *flat(candidate.training))
+        self.steps.claim(config_file(self.CONFIG), run, options)
+        if not (run / "model_ema.pth").is_file():
+            self.steps.train(config_file(self.CONFIG), run, options)
+        return run
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Of a candidate's results."""
+        return self.output / "evaluated" / f"{name}-{seed}"
+
+    def _results(self, name: str, seed: int, task: str) -> Path:
+        return self.folder(name, seed) / "inference" / PHOTOS / f"{task}_results.json"
+
+    def summary(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+        rows: dict[str, Any] = {name: {"words": CANDIDATES[name].words} for name in names}
+        for task in MEASURED:
+            truth = read_ground_truth(self.truth_file, [task])
+            assert truth is not None
+            models = {name: self._models(name, seeds, task, truth) for name in names}
+            for name in names:
+                found = compare(models["baseline"], models[name], len(truth.image_ids))
+                for metric, difference in found.items():
+                    rows[name][f"{task}/{metric}"] = {
+                        "values": [100 * x for x in difference.seconds],
+                        "difference": 100 * difference.value,
+                        "interval": [100 * difference.low, 100 * difference.high],
+                    }
+        return {
+            "seeds": list(seeds),
+            "iterations": int(self._config(names[0], seeds[0])["SOLVER.MAX_ITER"]),
+            "rows": rows,
+            "machine": machine(),
+        }
+
+    def _config(self, name: str, seed: int) -> dict[str, str]:
+        settings: dict[str, str] = read_json(self.folder(name, seed) / "made_with.json")
+        return settings
+
+    def _models(
+        self, name: str, seeds: Sequence[int], task: str, truth: GroundTruth
+    ) -> list[WeightedAP]:
+        limit = TASKS[task].limits[-1]
+        files = [self._results(name, seed, task) for seed in seeds]
+        return [WeightedAP(task, truth, read_detections(f, task, truth, limit)) for f in files]
+
+
+def flat(overrides: dict[str, str]) -> list[str]:
+    """KEY VALUE, KEY VALUE, ..."""
+    return [word for pair in overrides.items() for word in pair]
+
+
+def holds(row: dict[str, Any]) -> bool:
+    """By the protocol: of box or mask AP, the interval of the gain lies above 0, and the gain of
+    the other is not below it."""
+    gains = [row[f"{task}/AP"] for task in MEASURED]
+    sure = any(one["interval"][0] > 0 for one in gains)
+    return sure and all(one["interval"][1] > 0 for one in gains)
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The table."""
+    metrics = [f"{task}/{name}" for task in MEASURED for name in ("AP", "AP50")]
+    heads = ["", "box AP", "AP50", "mask AP", "AP50", "box AP, difference", "mask AP, difference"]
+    lines = [[*heads, "holds"], ["---"] * (len(heads) + 1)]
+    for name, row in summary["rows"].items():
+        gains = [_gain(row[f"{task}/AP"]) for task in MEASURED]
+        verdict = "yes" if holds(row) else "no"
+        plain = name == "baseline"
+        lines.append(
+            [row["words"], *(spread(row[metric]["values"]) for metric in metrics)]
+            + (["", "", ""] if plain else [*gains, verdict])
+        )
+    seeds = ", ".join(map(str, summary["seeds"]))
+    head = (
+        f"Measured on photographs of Clothing Co-Parsing, its validation part; trainings of "
+        f"{summary['iterations']} iterations; mean ± standard deviation over the seeds {seeds}; "
+        "differences with the 95 % interval of 1,000 draws of photos."
+    )
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{head}\n\n{table}\n"
+
+
+def _gain(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
