@@ -105,7 +105,7 @@ def test_it_learns_and_is_scored(run):
     assert len(values) == 12
     assert np.mean(values[-3:]) < np.mean(values[:3])
     metrics = json.loads((run[1] / "evaluations.json").read_text())[-1]["metrics"]
-    assert {"found/bbox/AP", "given/attributes/texture-top3"} <= metrics.keys()
+    assert {"found/bbox/AP", "given/attributes/texture_top3"} <= metrics.keys()
     assert "given/bbox/AP" not in metrics
     assert not (run[1] / "inference" / "given").exists()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from match_rcnn.reporting import tables
+from match_rcnn.reporting import recognition, tables
 from match_rcnn.reporting.charts import photos, plots
 from match_rcnn.reporting.charts.landmarks import landmark_drawings, strongest
 from match_rcnn.reporting.charts.plots import Series
@@ -81,6 +81,7 @@ def build(runs: Sequence[Run], shown: int) -> list[Section]:
         lambda: _at_a_glance(runs),
         lambda: _subsets(runs),
         lambda: _retrieval(runs),
+        lambda: recognition.section(runs),
         lambda: _categories(runs),
         lambda: _curves(runs),
         lambda: _landmarks(runs),

@@ -135,7 +135,7 @@ class DetectedAttributesEvaluator(DatasetEvaluator):
         types = np.array([names.index(attribute.type) + 1 for attribute in self._attributes])
         recall = attribute_recall(scores, labels, types, names, TOPS, seen)
         return {
-            f"{name}-top{k}": float("nan") if value is None else 100 * value
+            f"{name}_top{k}": float("nan") if value is None else 100 * value
             for name, own in recall.items()
             for k, value in own.items()
         }
@@ -161,11 +161,11 @@ def _scores(found: Instances, garment: dict[str, Any]) -> Float32Array | None:
 
 def _table(results: "OrderedDict[str, dict[str, float]]") -> str:
     rows = [
-        [task, f"top-{k}", *(v for name, v in own.items() if name.endswith(f"-top{k}"))]
+        [task, f"top-{k}", *(v for name, v in own.items() if name.endswith(f"_top{k}"))]
         for task, own in results.items()
         for k in TOPS
     ]
-    tail = f"-top{TOPS[0]}"
+    tail = f"_top{TOPS[0]}"
     names = [n.removesuffix(tail) for n in results["attributes"] if n.endswith(tail)]
     share = f"garments detected: {results['attributes']['detected']:.1f} %"
     return f"{tabulate(rows, headers=['', '', *names], floatfmt='.1f')}\n{share}"

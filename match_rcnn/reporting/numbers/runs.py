@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 MEASURED, GENERATED = "measured", "measured on generated data"
 UNKNOWN = "measured on data not at hand"
+#: A line of a metrics file, or a name in quotes, with an evaluation's metric.
+_METRIC = re.compile(
+    r'/AP|"retrieval|["/_](attributes(_found)?|category|landmarks|inshop|consumer2shop)/'
+)
 
 
 @dataclass
@@ -181,13 +185,13 @@ def newest_metrics(metrics_file: Path) -> dict[str, float]:
     run leaves them, are passed over with a warning."""
     metrics: dict[str, float] = {}
     for number, text in enumerate(metrics_file.read_text("utf-8").splitlines(), 1):
-        if "/AP" in text or '"retrieval' in text:
+        if _METRIC.search(text):
             try:
                 record = json.loads(text)
             except ValueError as error:
                 logger.warning("%s, line %d left out: %s", metrics_file, number, error)
                 continue
-            found = {k: v for k, v in record.items() if "/AP" in k or k.startswith("retrieval")}
+            found = {k: v for k, v in record.items() if _METRIC.search(f'"{k}"')}
             metrics |= {k: float("nan") if v is None else float(v) for k, v in found.items()}
     return metrics
 

@@ -65,22 +65,22 @@ def test_recall_by_hand(data_set):
     results = evaluator.evaluate()
     # Positives: 2 textures and a shape, 1 texture, 2 textures and a shape.
     every, found = results["attributes"], results["attributes_found"]
-    assert every["texture-top3"] == pytest.approx(100 * 3 / 5)
-    assert every["shape-top3"] == pytest.approx(100 * 1 / 2)
-    assert every["mean_of_types-top3"] == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
-    assert every["all_ranked-top3"] == pytest.approx(100 * 3 / 7)  # e is fourth or fifth
-    assert every["all_ranked-top5"] == pytest.approx(100 * 4 / 7)
+    assert every["texture_top3"] == pytest.approx(100 * 3 / 5)
+    assert every["shape_top3"] == pytest.approx(100 * 1 / 2)
+    assert every["mean_of_types_top3"] == pytest.approx(100 * (3 / 5 + 1 / 2) / 2)
+    assert every["all_ranked_top3"] == pytest.approx(100 * 3 / 7)  # e is fourth or fifth
+    assert every["all_ranked_top5"] == pytest.approx(100 * 4 / 7)
     assert every["detected"] == pytest.approx(100 * 2 / 3)
-    assert (found["texture-top3"], found["shape-top3"]) == (100, 100)
-    assert found["all_ranked-top3"] == pytest.approx(100 * 3 / 4)
+    assert (found["texture_top3"], found["shape_top3"]) == (100, 100)
+    assert found["all_ranked_top3"] == pytest.approx(100 * 3 / 4)
 
 
 def test_nothing_is_found(data_set):
     evaluator = DetectedAttributesEvaluator(NAME, ATTRIBUTES, distributed=False)
     evaluator.process([{"image_id": 0}], [output()])
     results = evaluator.evaluate()
-    assert (results["attributes"]["texture-top5"], results["attributes"]["detected"]) == (0, 0)
-    assert np.isnan(results["attributes_found"]["texture-top3"])
+    assert (results["attributes"]["texture_top5"], results["attributes"]["detected"]) == (0, 0)
+    assert np.isnan(results["attributes_found"]["texture_top3"])
 
 
 def test_a_model_without_the_stream(data_set):
