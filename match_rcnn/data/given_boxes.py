@@ -11,13 +11,17 @@ places, from 1, in ``attribute_type_names`` (without it,
 stated when the data set is read, and not before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
+from match_rcnn.data.recognition import Records
 from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
 from match_rcnn.data.taxonomy import Attribute, Taxonomy, common_taxonomy
+from match_rcnn.utils.arrays import IntArray
 
 #: In a dataset dict: true where the image is of this kind.
 GIVEN_BOX = "given_box"
@@ -42,8 +46,32 @@ class GivenBoxes:
     def __getitem__(self, index: int, /) -> dict[str, Any]:
         return {**self.items[index], GIVEN_BOX: True}
 
+    @property
+    def landscape(self) -> list[bool]:
+        """Whether each image is wider than high."""
+        if isinstance(self.items, Records):
+            width, height = self.items.column("size").T
+            return list((width > height).tolist())
+        return [item["width"] > item["height"] for item in self.items]
+
+    def count_attributes(self, count: int) -> IntArray:
+        """(2, A) of how many garments have each attribute not, and have it. Args: count: A."""
+        if isinstance(self.items, Records):
+            return self.items.attribute_counts().T[::-1]
+        return count_attributes(self.items, count)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return map(self.__getitem__, range(len(self)))
+
+
+def count_attributes(items: Iterable[dict[str, Any]], count: int) -> IntArray:
+    """(2, A) of how many items have each attribute not, and have it; A is ``count``."""
+    counts = np.zeros((2, count), np.int64)
+    for image in items:
+        for annotation in image.get("annotations", ()):
+            labels = np.asarray(annotation.get("attributes", 0))
+            counts += np.stack([labels == -1, labels == 1]).reshape(2, -1)
+    return counts
 
 
 def attributes_of(dataset: str) -> tuple[Attribute, ...]:

@@ -79,7 +79,7 @@ def build_train_loader(
         mixture: where the items are of several data sets that take turns; None: they are one.
         rates: how often each item comes, relative to the others of its data set; None: equally.
         given: data sets of given boxes, behind the items; their dataset dicts are read when their
-            turn comes. Of unknown size, they count as portraits.
+            turn comes.
         pin_memory: whether images come in page-locked memory, from which a GPU copies them faster.
     """
     index = PairIndex(items)
@@ -99,7 +99,8 @@ def build_train_loader(
     if pair_share is None:
         landscape = None
         if group_by_orientation:
-            landscape = [i["width"] > i["height"] for i in items] + [False] * sum(map(len, given))
+            landscape = [i["width"] > i["height"] for i in items]
+            landscape += [wide for part in given for wide in part.landscape]
         sampler: BatchSampler = StreamBatchSampler(
             images, total_batch_size, landscape=landscape, **place
         )

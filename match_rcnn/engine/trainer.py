@@ -1,6 +1,5 @@
 """The host's ``DefaultTrainer`` with our data, optimizers, evaluators and resumption."""
 
-import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from match_rcnn.d2 import (
     hooks,
     maybe_add_gradient_clipping,
 )
+from match_rcnn.data.given_boxes import GivenBoxes, count_attributes
 from match_rcnn.data.loader import build_train_loader_from_cfg, training_parts
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.engine.endurance import EnduringTrainer
@@ -41,14 +41,16 @@ from match_rcnn.modeling.streams.attributes import AttributeHead
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 
-def count_attributes(cfg: CfgNode) -> torch.Tensor:
+def attribute_counts(cfg: CfgNode) -> torch.Tensor:
     """(2, A) of how many training items have each attribute not, and have it."""
-    counts = np.zeros((2, len(taxonomy_from_config(cfg).attributes)), np.int64)
-    for image in itertools.chain.from_iterable(training_parts(cfg)):
-        for annotation in image.get("annotations", ()):
-            labels = np.asarray(annotation.get("attributes", 0))
-            counts += np.stack([labels == -1, labels == 1]).reshape(2, -1)
-    return torch.from_numpy(counts)
+    count = len(taxonomy_from_config(cfg).attributes)
+    counts = [
+        part.count_attributes(count)
+        if isinstance(part, GivenBoxes)
+        else count_attributes(part, count)
+        for part in training_parts(cfg)
+    ]
+    return torch.from_numpy(np.sum(counts, 0))
 
 
 def weigh_attributes(model: torch.nn.Module, counts: torch.Tensor) -> None:
@@ -63,10 +65,10 @@ class MatchRCNNTrainer(EnduringTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         check_match_alone(cfg)
-        labels = count_attributes(cfg) if cfg.MODEL.ATTRIBUTE_ON else None
+        counts = attribute_counts(cfg) if cfg.MODEL.ATTRIBUTE_ON else None
         super().__init__(self.plan(cfg))
-        if labels is not None:
-            weigh_attributes(self.model, labels)
+        if counts is not None:
+            weigh_attributes(self.model, counts)
         if cfg.SOLVER.AMP.ENABLED:
             set_precision(self._trainer, cfg.SOLVER.AMP.PRECISION)
 

@@ -69,7 +69,7 @@ TOPS = (3, 5)
 HITS = (1, 10, 20, 30, 40, 50)
 
 CLASSIFICATION_NOTE = (
-    "\"All\" is not one thing. Liu and Lu's is the plain mean of the five types; of the others "
+    '"All" is not one thing. Liu and Lu\'s is the plain mean of the five types; of the others '
     "none is, and Corbière's is evidently the recall among all 1,000 attributes. Ours says which. "
     "Published recalls of style near 70 have not been reproduced: users of Liu and Lu's code "
     "report 22 to 33, and All 17 to 23. FashionNet's fabric at 3 is 39.30 in one source and 39.90 "

@@ -13,7 +13,9 @@ from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog, T
 from match_rcnn.data.given_boxes import GivenBoxes, attributes_of, is_given, taxonomy_to_learn
 from match_rcnn.data.loader import build_train_loader_from_cfg, training_parts
 from match_rcnn.data.mapper import GarmentMapper
+from match_rcnn.data.recognition import load_records
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from tests.data.deepfashion_trees import category_tree
 
 NAMES = ["striped", "a-line"]
 
@@ -83,6 +85,16 @@ def test_a_taxonomy_with_attributes_is_written_and_read(data_sets):
     assert "attributes" not in DEEPFASHION2.to_dict()
     with pytest.raises(ValueError, match=r"own.yaml: expected 'attributes' .* got \['red'\]"):
         Taxonomy.from_dict({**taxonomy.to_dict(), "attributes": ["red"]}, "own.yaml")
+
+
+def test_counts_and_shapes_of_records_are_those_of_their_dicts(tmp_path):
+    """The columns of a stored benchmark against its dataset dicts, one by one."""
+    records = load_records(category_tree(tmp_path), "category", "train")
+    stored, plain = GivenBoxes(records), GivenBoxes(list(records))
+    assert stored.count_attributes(5).tolist() == plain.count_attributes(5).tolist()
+    # One has the first and the fourth, the other the second; of the last nothing is known.
+    assert plain.count_attributes(5).tolist() == [[1, 1, 2, 1, 0], [1, 1, 0, 1, 0]]
+    assert stored.landscape == plain.landscape == [False, False]
 
 
 def config(**keys):
