@@ -61,7 +61,7 @@ PUBLISHED_LANDMARKS = {
     "GLE": 0.0393,
 }
 #: Hit at k, in percent.
-PUBLISHED_RETRIEVAL = {
+PUBLISHED_RETRIEVAL: dict[str, dict[str, dict[int, float]]] = {
     "inshop": {"FashionNet": {1: 53, 10: 73, 20: 76, 30: 77, 40: 79, 50: 80}},
     "consumer2shop": {"FashionNet": {20: 18.8}, "GRNet": {1: 25.7, 20: 64.4, 50: 75.0}},
 }
