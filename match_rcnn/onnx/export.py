@@ -24,6 +24,7 @@ import match_rcnn
 from match_rcnn.d2 import RPN, CfgNode, ROIPooler
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.modeling.roi_heads import MatchRCNNCascadeROIHeads, MatchRCNNROIHeads
+from match_rcnn.modeling.streams.attributes import AttributeStream
 from match_rcnn.modeling.streams.landmark_head import UP_SCALE, CategoryAwareLandmarkHead
 from match_rcnn.modeling.streams.landmarks import LandmarkStream
 from match_rcnn.modeling.streams.mask import MaskStream
@@ -63,6 +64,8 @@ def export(cfg: CfgNode, output: str | Path) -> dict[str, Any]:
     output = Path(output).absolute()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} is there already; remove it, or export to another folder")
+    if cfg.TEST.AUG.ENABLED:
+        raise ValueError("TEST.AUG.ENABLED: an exported model sees a photo once; set it to False")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST, cfg.TEST.PRECISION = "cpu", False, ""
@@ -119,9 +122,10 @@ class _Writer:
             "input": self._input(),
             "proposals": self._backbone(streams),
             "boxes": head,
-            "masks": self._masks(streams.get(MaskStream), streams.get(MatchStream)),
+            "masks": self._masks(streams.get(MaskStream), streams),
             "landmarks": self._landmarks(streams.get(LandmarkStream)),
             "matching": self._matching(streams.get(MatchStream)),
+            "attributes": self._attributes(streams.get(AttributeStream)),
             "duplicates_threshold": float(self.cfg.TEST.AGNOSTIC_NMS_THRESH),
             "taxonomy": self.taxonomy.to_dict(),
         }
@@ -141,7 +145,7 @@ class _Writer:
             raise _unknown("MODEL.ROI_HEADS.NAME", self.heads)
         if not isinstance(rpn, RPN):
             raise _unknown("MODEL.PROPOSAL_GENERATOR.NAME", rpn)
-        known = (MaskStream, LandmarkStream, MatchStream)
+        known = (MaskStream, LandmarkStream, MatchStream, AttributeStream)
         for stream in self.heads.streams:
             if type(stream) not in known:
                 raise _unknown("MODEL.ROI_STREAMS", stream)
@@ -222,13 +226,14 @@ class _Writer:
         }
 
     def _masks(
-        self, stream: MaskStream | None, matching: MatchStream | None
+        self, stream: MaskStream | None, streams: Mapping[type, Any]
     ) -> dict[str, Any] | None:
-        """Probabilities; where they are matched by, also what the convolutions make."""
+        """Probabilities; where another stream takes it, also what the convolutions make."""
         if stream is None:
             return None
         head: Any = stream.head
-        source: Any = None if matching is None else matching.sources.get("mask")
+        taken = any("mask" in getattr(other, "sources", ()) for other in streams.values())
+        source: Any = stream.source if taken else None
 
         def run(pooled: Tensor) -> Any:
             masks = head.layers(pooled).sigmoid()
@@ -270,25 +275,42 @@ class _Writer:
         if stream is None:
             return None
         head: Any = stream.head
+        weight, bias = (value.detach() for value in head.score_weights())
+        return {
+            **self._on_sources("match_head.onnx", stream, head.embed, "embeddings"),
+            "score_weights": weight.tolist(),
+            "score_bias": float(bias),
+        }
+
+    def _attributes(self, stream: AttributeStream | None) -> dict[str, Any] | None:
+        if stream is None:
+            return None
+
+        def scores(features: dict[str, Tensor]) -> Any:
+            return stream.head(features).sigmoid()
+
+        return {
+            **self._on_sources("attribute_head.onnx", stream, scores, "scores"),
+            "threshold": float(self.cfg.TEST.ATTRIBUTE_SCORE_THRESH),
+        }
+
+    def _on_sources(
+        self, file: str, stream: Any, head: Callable[[dict[str, Tensor]], Any], output: str
+    ) -> dict[str, Any]:
+        """A head that works on the features of other streams, or of the pyramid."""
         names = list(stream.sources)
-        own: Any = stream.sources.get("pyramid")
 
         def run(*features: Tensor) -> Any:
-            return head.embed(dict(zip(names, features, strict=True)))
+            return head(dict(zip(names, features, strict=True)))
 
         shapes = [source.shape for source in stream.sources.values()]
         sizes = [(s.channels, s.height, s.width) if s.height else (s.channels,) for s in shapes]
         examples = [tuple(torch.randn(rois, *size).relu() for size in sizes) for rois in (2, 3)]
-        self._write("match_head.onnx", _Function(run, [head]), examples, names, ["embeddings"])
-        weight, bias = (value.detach() for value in head.score_weights())
-        pooler = None if own is None else self._pooler("matching", own.pooler, own.levels)
-        return {
-            "file": "match_head.onnx",
-            "features": names,
-            "pooler": pooler,
-            "score_weights": weight.tolist(),
-            "score_bias": float(bias),
-        }
+        self._write(file, _Function(run, [stream.head]), examples, names, [output])
+        own = stream.sources.get("pyramid")
+        name = Path(file).stem
+        pooler = None if own is None else self._pooler(name, own.pooler, own.levels)
+        return {"file": file, "features": names, "pooler": pooler}
 
     def _pooled(self, pooler: Any, levels: Sequence[str]) -> list[tuple[Tensor]]:
         """Made-up RoI features of two and of three RoIs."""

@@ -21,7 +21,7 @@ from match_rcnn.onnx.boxes import clip, larger_than, paste_mask
 from match_rcnn.onnx.detection import Detections, Maps, detect, propose, rois_of
 from match_rcnn.onnx.landmarks import decode_landmarks
 from match_rcnn.onnx.parts import DESCRIPTION, Sessions, read_description
-from match_rcnn.structures import Garment
+from match_rcnn.structures import Garment, named_attributes
 from match_rcnn.utils.arrays import Array, Float32Array, Image, IntArray
 
 
@@ -144,22 +144,25 @@ class OnnxPredictor:
         return found[kept], boxes[kept]
 
     def _streams(self, maps: Maps, rois: Float32Array, classes: IntArray) -> dict[str, Any]:
-        """What the streams behind the boxes say of (R, 5) RoIs of (R,) classes, by field of a
-        :class:`Garment`; masks (R, M, M), as they lie in the box."""
+        """What the streams behind the boxes say of (R, 5) RoIs of (R,) classes, by their names in
+        ``model.json``; masks (R, M, M), as they lie in the box."""
         fields: dict[str, Any] = {}
         features: dict[str, Float32Array] = {}
         masks, landmarks = self.description["masks"], self.description["landmarks"]
         if masks is not None:
             made = self._run_head(masks, maps, rois)
             own = classes if made["masks"].shape[1] > 1 else np.zeros_like(classes)
-            fields["mask"] = made["masks"][np.arange(len(rois)), own]
+            fields["masks"] = made["masks"][np.arange(len(rois)), own]
             if "features" in made:
                 features["mask"] = made["features"]
         if landmarks is not None:
             features["pose"] = self._run_head(landmarks, maps, rois)["features"]
             fields["landmarks"] = self._landmarks(features["pose"], rois, classes)
-        if self.description["matching"] is not None:
-            fields["embedding"] = self._embeddings(maps, rois, features)
+        for name, output in (("matching", "embeddings"), ("attributes", "scores")):
+            spec = self.description[name]
+            if spec is not None:
+                inputs = self._features(spec, maps, rois, features)
+                fields[name] = self._sessions.run(spec["file"], inputs)[output]
         return fields
 
     def _run_head(
@@ -182,11 +185,11 @@ class OnnxPredictor:
                     found[row] = decode_landmarks(heatmaps, rois[row, 1:])
         return found
 
-    def _embeddings(
-        self, maps: Maps, rois: Float32Array, made: dict[str, Float32Array]
-    ) -> Float32Array:
-        """(R, d) from the features that ``model.json`` names; ``made``: by the streams before."""
-        spec, boxes = self.description["matching"], self.description["boxes"]
+    def _features(
+        self, spec: dict[str, Any], maps: Maps, rois: Float32Array, made: dict[str, Float32Array]
+    ) -> dict[str, Array]:
+        """What a head takes, by name. Args: made: by the streams before."""
+        boxes = self.description["boxes"]
         inputs: dict[str, Array] = {}
         for name in spec["features"]:
             if name == "pyramid":
@@ -196,8 +199,7 @@ class OnnxPredictor:
                 inputs[name] = self._run_head(last, maps, rois)["features"]
             else:
                 inputs[name] = made[name]
-        embeddings: Float32Array = self._sessions.run(spec["file"], inputs)["embeddings"]
-        return embeddings
+        return inputs
 
     def _garments(
         self,
@@ -213,13 +215,25 @@ class OnnxPredictor:
         garments = []
         for row, kind in enumerate(found.classes.tolist()):
             own = {name: values[row] for name, values in fields.items()}
-            if "landmarks" in own:
-                own["landmarks"] = own["landmarks"] * scale
-            if "mask" in own:
-                own["mask"] = paste_mask(own["mask"], boxes[row], height, width)
-            score = float(found.scores[row])
-            garments.append(Garment(self.taxonomy.categories[kind], boxes[row], score, **own))
+            landmarks, mask = own.get("landmarks"), own.get("masks")
+            garment = Garment(
+                self.taxonomy.categories[kind],
+                boxes[row],
+                float(found.scores[row]),
+                landmarks=None if landmarks is None else landmarks * scale,
+                mask=None if mask is None else paste_mask(mask, boxes[row], height, width),
+                embedding=own.get("matching"),
+                attributes=self._attributes(own.get("attributes")),
+            )
+            garments.append(garment)
         return garments
+
+    def _attributes(self, scores: Float32Array | None) -> dict[str, float] | None:
+        """Of (A,) scores those that are high enough, by name."""
+        if scores is None:
+            return None
+        threshold = self.description["attributes"]["threshold"]
+        return named_attributes(scores, self.taxonomy, threshold)
 
 
 def _scale(size: tuple[int, int], image: Image) -> Float32Array:

@@ -5,7 +5,7 @@ import torch
 
 from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
 from match_rcnn.d2 import build_model
-from match_rcnn.data.taxonomy import Category, Taxonomy
+from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.engine.checkpoints import EnduringCheckpointer
 from match_rcnn.onnx.export import export
 
@@ -16,6 +16,7 @@ GARMENTS = Taxonomy(
         Category(5, "scarf"),  # without landmarks
         Category(9, "skirt", ("d", "e", "f", "g", "h"), sigmas=(0.05,) * 5),
     ),
+    (Attribute("red", "texture"), Attribute("maxi", "shape"), Attribute("v", "part")),
 )
 
 
@@ -27,6 +28,7 @@ def spread(model):
         "objectness_logits": 0.3,
         "bbox_pred": 0.05,
         "mask_head.predictor": 0.3,
+        "attribute_head.predictor": 1.0,
     }
     torch.manual_seed(1)
     for name, weight in model.named_parameters():

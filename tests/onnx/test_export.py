@@ -75,6 +75,13 @@ def test_what_no_part_stands_for_is_refused(exported, make_cfg, tmp_path):
             export(cfg, tmp_path / "exported")
 
 
+def test_a_photo_seen_twice_is_refused(exported, tmp_path):
+    cfg = exported[0].clone()
+    cfg.TEST.AUG.ENABLED = True
+    with pytest.raises(ValueError, match=r"TEST\.AUG\.ENABLED"):
+        export(cfg, tmp_path / "exported")
+
+
 def test_other_streams_are_refused_by_name(exported, tmp_path):
     class Nothing(Stream):
         @classmethod

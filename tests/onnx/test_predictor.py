@@ -36,6 +36,9 @@ def compare(found, expected):
         if other.mask is not None:
             assert own.mask.shape == other.mask.shape
             assert (own.mask != other.mask).mean() < 1e-2
+        assert (own.attributes is None) == (other.attributes is None)
+        if other.attributes is not None:
+            assert own.attributes == pytest.approx(other.attributes, abs=1e-4)
         if other.embedding is not None:
             np.testing.assert_allclose(own.embedding, other.embedding, atol=1e-4)
 
@@ -46,7 +49,9 @@ VARIANTS = {
         *("MODEL.MASK_ON", "False", "MODEL.KEYPOINT_ON", "False", "MODEL.MATCH_ON", "False"),
         *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "False"),
     ),
-    "masks of each class, matched by": (
+    "masks of each class, matched by, and attributes": (
+        *("MODEL.ATTRIBUTE_ON", "True", "MODEL.ROI_ATTRIBUTE_HEAD.FEATURES", "pyramid+class"),
+        *("MODEL.ROI_ATTRIBUTE_HEAD.CONV_DIMS", "(8,)", "MODEL.ROI_ATTRIBUTE_HEAD.FC_DIM", "16"),
         *("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "False", "INPUT.FORMAT", "RGB"),
         *("MODEL.ROI_MATCH_HEAD.FEATURES", "mask", "MODEL.KEYPOINT_ON", "False"),
     ),
@@ -77,6 +82,7 @@ def test_garments_of_other_models_are_torchs(make_cfg, tmp_path, opts):
     torchs, ours = MatchRCNNPredictor(cfg), OnnxPredictor(tmp_path / "exported", threads=1)
     expected = torchs(photo(96, 128))
     assert expected
+    assert any(garment.attributes for garment in expected) == cfg.MODEL.ATTRIBUTE_ON
     compare(ours(photo(96, 128)), expected)
 
 
