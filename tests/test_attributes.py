@@ -154,3 +154,6 @@ def test_a_search_by_attributes(run, weights, tmp_path, boxes):
     assert {hit.item.attributes for hit in hits} == {("wide", "blue")}
     (none,) = gallery.search(garment.embedding, 5, where="array_has(attributes, 'red')")
     assert none == []
+    strict = GalleryModel.from_files(config, weights, 0.0, ["TEST.ATTRIBUTE_SCORE_THRESH", "0.8"])
+    with pytest.raises(ValueError, match=r"'attribute_threshold': 0.5.*'attribute_threshold': 0.8"):
+        build_gallery(tmp_path / "gallery", catalogue, strict, boxes=boxes)

@@ -122,7 +122,10 @@ def open_gallery(
     """Make the gallery, or see that it was built with the same model and settings."""
     if boxes not in BOXES:
         raise ValueError(f"expected boxes to be {' or '.join(BOXES)}, got {boxes!r}")
-    settings = {"boxes": boxes, "min_score": min_score if boxes == "detected" else None}
+    settings: dict[str, Any] = {"boxes": boxes}
+    settings["min_score"] = min_score if boxes == "detected" else None
+    if model.taxonomy.attributes:
+        settings["attribute_threshold"] = model.attribute_threshold
     notes = {**(notes or {}), **settings}
     try:
         gallery = Gallery.open(folder, model.fingerprint)

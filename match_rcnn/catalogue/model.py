@@ -46,6 +46,7 @@ class GarmentModel(Protocol):
         fingerprint: of the model.
         scorer: how its embeddings are compared.
         taxonomy: of what it finds.
+        attribute_threshold: attributes with a lower score are not named.
     """
 
     @property
@@ -56,6 +57,9 @@ class GarmentModel(Protocol):
 
     @property
     def taxonomy(self) -> Taxonomy: ...
+
+    @property
+    def attribute_threshold(self) -> float: ...
 
     def __call__(self, photo: Image) -> list[Garment]:
         """The garments of a photo, (H, W, 3) in BGR, each with its embedding."""
@@ -87,6 +91,7 @@ class GalleryModel:
         weight, bias = model.roi_heads.match_head.score_weights()
         self.scorer = MatchScorer(weight, bias)
         self.taxonomy = predictor.taxonomy
+        self.attribute_threshold: float = cfg.TEST.ATTRIBUTE_SCORE_THRESH
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
 
     @classmethod
@@ -120,8 +125,7 @@ class GalleryModel:
         if not found.has("pred_attributes"):
             return described
         scores = found.pred_attributes.cpu().numpy()
-        threshold = self.predictor.cfg.TEST.ATTRIBUTE_SCORE_THRESH
-        named = [named_attributes(row, self.taxonomy, threshold) for row in scores]
+        named = [named_attributes(r, self.taxonomy, self.attribute_threshold) for r in scores]
         return [replace(g, attributes=own) for g, own in zip(described, named, strict=True)]
 
     def _resize(self, photo: Image) -> tuple[Image, Float32Array]:

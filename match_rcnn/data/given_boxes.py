@@ -48,11 +48,11 @@ class GivenBoxes:
 
     @property
     def landscape(self) -> list[bool]:
-        """Whether each image is wider than high."""
+        """Whether each image is wider than high; not, where its size is not stated."""
         if isinstance(self.items, Records):
             width, height = self.items.column("size").T
             return list((width > height).tolist())
-        return [item["width"] > item["height"] for item in self.items]
+        return [item.get("width", 0) > item.get("height", 0) for item in self.items]
 
     def count_attributes(self, count: int) -> IntArray:
         """(2, A) of how many garments have each attribute not, and have it. Args: count: A."""

@@ -58,6 +58,7 @@ class PredictionPictures(DatasetEvaluator):
         score_threshold: detections below it are not drawn.
         max_detections: of an image that are drawn, the best ones.
         taxonomy: of the data set and the model.
+        attribute_threshold: attributes with a lower score are not named.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class PredictionPictures(DatasetEvaluator):
         score_threshold: float = 0.3,
         max_detections: int = 20,
         taxonomy: Taxonomy = DEEPFASHION2,
+        attribute_threshold: float = 0.5,
     ) -> None:
         self.taxonomy = taxonomy
+        self.attribute_threshold = attribute_threshold
         self.count = count
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.score_threshold = score_threshold
@@ -87,7 +90,8 @@ class PredictionPictures(DatasetEvaluator):
         folder = inference_folder(cfg, dataset_name) / "pictures"
         attributes = taxonomy_from_config(cfg).attributes
         taxonomy = replace(taxonomy_of(dataset_name), attributes=attributes)
-        return cls(count, folder, taxonomy=taxonomy)
+        threshold = cfg.TEST.ATTRIBUTE_SCORE_THRESH
+        return cls(count, folder, taxonomy=taxonomy, attribute_threshold=threshold)
 
     @classmethod
     def tables(cls, cfg: CfgNode, labels: Collection[str]) -> list[str]:
@@ -107,7 +111,8 @@ class PredictionPictures(DatasetEvaluator):
             best = (-found.scores).argsort(stable=True)[: self.max_detections]
             shown = found[best[found.scores[best] >= self.score_threshold]]
             needed = {k: v for k, v in sample.items() if k != "image"}
-            self._taken.append(_Taken(order, needed, garments_from_instances(shown, self.taxonomy)))
+            garments = garments_from_instances(shown, self.taxonomy, self.attribute_threshold)
+            self._taken.append(_Taken(order, needed, garments))
             self._taken = sorted(self._taken, key=lambda taken: taken.order)[: self.count]
 
     def evaluate(self) -> dict[str, Any]:
