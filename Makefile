@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo street test test-lowest lint format venv clean
+.PHONY: demo street fashionnet test test-lowest lint format venv clean
 
 venv: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: $(STAMP)
 # github.com/bearpaw/clothing-co-parsing.
 street: $(STAMP)
 	$(BIN)/python -m match_rcnn street --ccp "$(CCP)" --output output/street
+
+fashionnet: $(STAMP)
+	$(BIN)/python tools/fashionnet.py --output output/fashionnet --rows FashionNet --seeds 1
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10

@@ -39,6 +39,7 @@ COMMANDS = {
     "retrieval-baseline": "retrieval by colour and by chance, beside a run's",
     "retrieval-figure": "draw queries with their best results",
     "ablation": "compare features and losses of the match network, over seeds",
+    "fashionnet": "FashionNet (DeepFashion, 2016) on generated data, its ideas with and without",
     "benchmark": "measure speed and memory against a reference",
 }
 _GROUPS = {"convert": "bring annotations or weights into our form"}

@@ -7,7 +7,8 @@ Known kinds of input:
     the stride in the 3x3 convolution; :data:`TORCHVISION_SETTINGS` are the keys that go with it.
 ``features``
     a state dict of another of torchvision's classifiers (ConvNeXt, Swin, MobileNet, EfficientNet),
-    for ``MODEL.BACKBONE.NAME build_torchvision_fpn_backbone``, with the same keys.
+    for ``MODEL.BACKBONE.NAME build_torchvision_fpn_backbone``, with the same keys; or VGG16's, for
+    ``configs/fashionnet_VGG16.yaml``.
 ``caffe2``
     Caffe2 blobs (``.pkl``), as MSRA's ImageNet backbones of detectron2's model zoo.
 ``detectron2``
@@ -48,6 +49,15 @@ _TORCHVISION_RULES = (
     (r"\.downsample\.1\.", ".shortcut.norm."),
     (r"\.bn(\d)\.", r".conv\1.norm."),
 )
+#: VGG16's layers behind conv4, and where a recognition model's branches have them.
+_FC6 = "classifier.0.weight"
+_VGG16_BRANCHES = {
+    f"features.{layer}": tuple(
+        f"{branch}.convs.{i}" for branch in ("landmark_branch.trunk", "global_branch")
+    )
+    for i, layer in zip((0, 2, 4), (24, 26, 28), strict=True)
+}
+_VGG16_BRANCHES["classifier.0"] = ("global_branch.fcs.0",)
 #: Layers that depend on classes or landmarks: (dimension, its size for DeepFashion2).
 _PREDICTORS = {
     "roi_heads.box_predictor.cls_score": (0, DEEPFASHION2.num_categories + 1),
@@ -184,12 +194,17 @@ def torchvision_name(name: str) -> str:
 
 
 def _from_features(weights: Weights) -> Conversion:
-    """Names stay: the host finds their ends in the model's."""
+    """Names stay: the host finds their ends in the model's. What a recognition model's branches
+    have of VGG16 behind the shared layers, conv5 and fc6, goes to them as well."""
     result = Conversion("features", {}, "torchvision", heuristics=True)
+    is_vgg16 = _FC6 in weights and weights[_FC6].shape == (4096, 25088)
     for name, value in weights.items():
+        layer, _, kind = name.rpartition(".")
+        branches = _VGG16_BRANCHES.get(layer, ()) if is_vgg16 else ()
+        result.weights |= {f"{branch}.{kind}": value for branch in branches}
         if name.startswith("features."):
             result.weights[name] = value
-        else:
+        elif not branches:
             result.drop(name, value, "ImageNet's classifier")
     return result
 

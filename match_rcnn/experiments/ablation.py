@@ -238,14 +238,19 @@ def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def around_tables(page: Path, marks: tuple[str, str] = (BEGIN, END)) -> tuple[str, str]:
+def around_tables(
+    page: Path, marks: tuple[str, str] = (BEGIN, END), title: str = _TITLE
+) -> tuple[str, str]:
     """What people wrote before and after the tables of a page, with the marks; a heading and
     nothing where there is no page yet.
+
+    Args:
+        marks: the lines before and after the tables.
 
     Raises:
         ValueError: the page has no marks.
     """
-    text = page.read_text("utf-8") if page.is_file() else "\n".join([f"{_TITLE}\n", *marks, ""])
+    text = page.read_text("utf-8") if page.is_file() else "\n".join([f"{title}\n", *marks, ""])
     before, begin, rest = text.partition(marks[0])
     _, end, after = rest.partition(marks[1])
     if not begin or not end:

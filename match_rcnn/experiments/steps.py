@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -34,10 +34,12 @@ class Steps:
         seconds: what each command took, by its name.
     """
 
+    FOLDER: ClassVar[str] = "deepfashion2"
+
     def __init__(self, name: str, datasets: Path, annotations: Sequence[Path] = ()) -> None:
         self.name = name
         self.annotations = annotations
-        self.data = datasets.resolve() / "deepfashion2"
+        self.data = datasets.resolve() / self.FOLDER
         self.seconds: dict[str, float] = {}
 
     def tool(self, name: str, *arguments: str) -> None:

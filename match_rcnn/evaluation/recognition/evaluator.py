@@ -27,11 +27,11 @@ from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_a
 from match_rcnn.evaluation.recognition.retrieval import ranks, score_ranks
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
-from match_rcnn.utils.files import atomic_write
+from match_rcnn.utils.files import atomic_write, write_json
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "predictions.npz"
+FILE_NAME, SCORES_NAME = "predictions.npz", "scores.json"
 #: Fields of a model's results, by the name that ``tools/evaluate_results.py`` knows them under.
 _FIELDS = {
     "category_scores": "category_scores",
@@ -57,7 +57,7 @@ class RecognitionEvaluator(DatasetEvaluator):
         dataset_name: registered, with one garment an image.
         categories, attributes: (C',) and (A',) which outputs of the model are the data set's; None:
             the model does not know them all, and they are not scored.
-        output_dir: where :data:`FILE_NAME` is written; None: nowhere.
+        output_dir: where :data:`FILE_NAME` and :data:`SCORES_NAME` are written; None: nowhere.
         prefix: of the tasks' names.
 
     Raises:
@@ -138,12 +138,15 @@ class RecognitionEvaluator(DatasetEvaluator):
         scores: dict[str, Any] = self._retrieval(retrieval, images, arrays) if retrieval else {}
         scores |= self._recognition(images, arrays)
         logger.info("%s%s\n%s", self._prefix, self._name, scores_table(scores))
-        return OrderedDict(self._named(retrieval, scores))
+        metrics = OrderedDict(self._named(retrieval, scores))
+        if self._output_dir is not None:
+            write_json(self._output_dir / SCORES_NAME, metrics)
+        return metrics
 
     def _write(self, images: Array, arrays: Mapping[str, Array]) -> None:
         if self._output_dir is None:
             return
-        with atomic_write(self._output_dir / (self._prefix + FILE_NAME)) as file:
+        with atomic_write(self._output_dir / FILE_NAME) as file:
             np.savez(file, **{"images": images, **arrays})  # type: ignore[arg-type]
 
     def _retrieval(self, task: str, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:

@@ -110,8 +110,8 @@ class RegressionBranch(LandmarkBranch):
     def forward(self, maps: Tensor) -> Landmarks:
         found = self.trunk(maps)
         # From the middle of the region: a garment's box is around it.
-        xy = 0.5 + self.position(found).view(-1, len(SLOTS), 2)
-        visibility = self.visibility(found).view(-1, len(SLOTS), len(VISIBILITIES))
+        xy = 0.5 + self.position(found).float().view(-1, len(SLOTS), 2)
+        visibility = self.visibility(found).float().view(-1, len(SLOTS), len(VISIBILITIES))
         return Landmarks(xy, visibility.softmax(-1)[..., VISIBLE], visibility)
 
     def losses(self, found: Landmarks, truth: Truth) -> Losses:
@@ -172,10 +172,12 @@ def landmark_pool(
         side, pool, options = window, roi_align, {"sampling_ratio": 2, "aligned": True}
     index = torch.arange(n, device=xy.device, dtype=corner.dtype)[:, None, None]
     index = index.expand(-1, xy.shape[1], 1)
-    rois = torch.cat([index, corner, corner + side], -1).flatten(0, 1).to(maps.dtype)
-    pooled = pool(maps, rois, resolution, 1.0, **options)
+    # RoI pooling knows no bfloat16 on the CPU.
+    wide = maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
+    rois = torch.cat([index, corner, corner + side], -1).flatten(0, 1).to(wide.dtype)
+    pooled = pool(wide, rois, resolution, 1.0, **options)
     windows = pooled.view(n, xy.shape[1], channels, resolution, resolution)
-    return windows * gate[:, :, None, None, None].to(windows.dtype)
+    return (windows * gate[:, :, None, None, None].to(windows.dtype)).to(maps.dtype)
 
 
 class LocalBranch(nn.Module):
@@ -221,7 +223,7 @@ class LocalBranch(nn.Module):
             "resolution": resolution,
             "pooler": pooler,
         }
-        self.gate = gate
+        self.channels, self.gate = channels, gate
         self.fcs = fully_connected(len(SLOTS) * channels * resolution**2, fc_dims, dropout)
         self.dim = fc_dims[-1]
 

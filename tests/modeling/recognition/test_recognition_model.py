@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import vgg16
@@ -9,6 +10,7 @@ from torchvision.models import vgg16
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
+from match_rcnn.engine.weights import convert
 from match_rcnn.modeling.backbones import TorchvisionBackbone
 from match_rcnn.modeling.recognition.schedule import Stages, Weights
 from match_rcnn.modeling.taxonomy import set_taxonomy
@@ -251,3 +253,34 @@ def test_parts_can_be_left_out():
     model = build_model(config(**SMALL, **keys))
     assert list(losses_of(model)) == ["loss_category", "loss_attributes"]
     assert not model.eval()(batch())[0]["instances"].has("pred_slots")
+
+
+def test_torchvision_s_vgg16_fills_the_branches_too(fashionnet):
+    """By shape, on the meta device; arrays without memory stand for the file's."""
+    with torch.device("meta"):
+        whole = vgg16(weights=None)
+    file = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in whole.state_dict().items()}
+    found = convert(file).weights
+    model = {name: tuple(value.shape) for name, value in fashionnet.state_dict().items()}
+    fitting = {
+        name
+        for name, value in found.items()
+        if value.shape in (model.get(name), model.get(f"backbone.{name}"))
+    }
+    unused = {f"features.{i}.{kind}" for i in (24, 26, 28) for kind in ("weight", "bias")}
+    assert fitting == set(found) - unused
+    assert {n for n in fitting if "branch" in n and n.endswith("weight")} == {
+        *(f"landmark_branch.trunk.convs.{i}.weight" for i in (0, 2, 4)),
+        *(f"global_branch.convs.{i}.weight" for i in (0, 2, 4)),
+        "global_branch.fcs.0.weight",
+    }
+
+
+def test_lower_precision_computes_and_pools_in_float32():
+    model = build_model(config(**SMALL, MODEL__RECOGNITION__STAGES__LENGTHS=()))
+    plain = losses_of(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = losses_of(model)
+    assert low.keys() == plain.keys()
+    for name, loss in plain.items():
+        assert low[name].item() == pytest.approx(loss.item(), rel=0.1, abs=0.05), name
