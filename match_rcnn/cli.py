@@ -17,6 +17,7 @@ from match_rcnn.commands import UsageError
 #: By name; the module is ``match_rcnn.commands.NAME`` with underscores.
 COMMANDS = {
     "predict": "find the garments of photos, folders and videos",
+    "measure": "lengths of garments: shoulders, chest, waist, sleeve, inseam, ...",
     "index": "index a catalogue of photos, so that it can be searched by photo",
     "search": "search a gallery by photo",
     "train": "train or evaluate a model",
