@@ -80,7 +80,7 @@ def test_what_is_wrong_takes_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["visualize", "--input", "x"])
     assert end.value.code == 2
-    assert "need --config-file and --weights" in capsys.readouterr().err
+    assert "predictions need --weights" in capsys.readouterr().err
 
 
 def test_configs_by_name_and_by_path(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from match_rcnn.catalogue.photos import default_image_root, read_catalogue
 from match_rcnn.catalogue.query import draw_results, results_table, search_photo
 from match_rcnn.d2 import comm, setup_logger
 from match_rcnn.data.images import read_image, write_image
+from match_rcnn.inference.weights import find_weights
 from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import optional_module, parse_category
@@ -50,11 +51,13 @@ def build(args: argparse.Namespace) -> None:
 
 def _notes(args: argparse.Namespace) -> dict[str, Any]:
     """What a search needs to find model and photos again."""
+    address = "://" in args.weights
+    weights = args.weights if address else str(find_weights(args.weights).resolve())
     return {
         "catalogue": str(args.catalogue.resolve()),
         "image_root": str((args.image_root or default_image_root(args.catalogue)).resolve()),
-        "config_file": str(args.config_file.resolve()),
-        "weights": args.weights if "://" in args.weights else str(Path(args.weights).resolve()),
+        "config_file": args.config_file and str(args.config_file.resolve()),
+        "weights": weights,
         "opts": args.opts,
     }
 
@@ -98,7 +101,7 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
 def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GalleryModel:
     config_file = args.config_file or notes.get("config_file")
     weights = args.weights or notes.get("weights")
-    if not config_file or not weights:
-        raise ValueError(f"{args.index} does not say its model; pass --config-file and --weights")
+    if not weights:
+        raise ValueError(f"{args.index} does not say its model; pass --weights")
     opts = args.opts or notes.get("opts")
     return GalleryModel.from_files(config_file, weights, args.min_score, opts)

@@ -56,7 +56,7 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Answer:
-    missing = [n for n in ("config_file", "weights", "catalogue") if getattr(args, n) is None]
+    missing = [n for n in ("weights", "catalogue") if getattr(args, n) is None]
     if missing and not args.convert:
         raise UsageError(f"--{missing[0].replace('_', '-')} is needed to index photos")
     if args.config_file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from match_rcnn.commands import Answer, UsageError, new_parser
 from match_rcnn.inference.pictures import draw_sources, ground_truth_source, prediction_source
-from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.inference.weights import load_predictor
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -19,7 +19,7 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("output/pictures"))
     parser.add_argument("--ground-truth", action="store_true", help="draw annotations instead")
     parser.add_argument("--config-file", "--config", type=Path)
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--weights", help="a name, file or address (match-rcnn predict --help)")
     parser.add_argument("--score-threshold", type=float, default=0.5)
     parser.add_argument("--limit", type=int, help="at most so many images, evenly spread")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
@@ -29,12 +29,10 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Answer:
     if args.ground_truth:
         source = ground_truth_source(args.input, args.limit)
-    elif not (args.config_file and args.weights):
-        raise UsageError("predictions need --config-file and --weights (or pass --ground-truth)")
+    elif not args.weights:
+        raise UsageError("predictions need --weights (or pass --ground-truth)")
     else:
-        predictor = MatchRCNNPredictor.from_files(
-            args.config_file, args.weights, args.score_threshold, args.opts
-        )
+        predictor = load_predictor(args.weights, args.config_file, args.score_threshold, args.opts)
         source = prediction_source(args.input, args.limit, predictor=predictor)
     report = draw_sources(source, args.output)
     return Answer(str(report), vars(report))

@@ -103,18 +103,26 @@ def load_predictor(
     """A predictor of weights by name (:func:`find_weights`).
 
     Args:
+        weights: besides, with a config, what ``MODEL.WEIGHTS`` takes: addresses without checksums.
         config: a file or a shipped config's name; None: what the model file holds, or the
             ``config.yaml`` beside a checkpoint.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`find_weights`; or nothing says the config.
     """
+    if config is not None and _is_the_hosts(str(weights)):
+        return MatchRCNNPredictor.from_files(config, weights, score_threshold, opts)
     file = find_weights(weights)
     if config is None and file.suffix == SUFFIX:
         return MatchRCNNPredictor.pretrained(file, score_threshold, opts)
     return MatchRCNNPredictor.from_files(
         config or _config_beside(file), file, score_threshold, opts
     )
+
+
+def _is_the_hosts(weights: str) -> bool:
+    """Whether it is an address that the host fetches."""
+    return "://" in weights and "#" not in weights and not weights.startswith(_HUB)
 
 
 def _config_beside(checkpoint: Path) -> Path:
