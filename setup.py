@@ -57,6 +57,7 @@ EXTRAS_REQUIRE = {
     "ray": ["ray[data]>=2.60", *GALLERY_REQUIRES],  # catalogues embedded by a cluster
     "ccp": CCP_REQUIRES,
     "export": EXPORT_REQUIRES,
+    "hub": ["huggingface_hub>=0.20"],  # weights named hf://owner/repository/file
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
     "dev": [

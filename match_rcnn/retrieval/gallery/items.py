@@ -21,6 +21,7 @@ CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 _EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "faiss": "index"} | {
     "qdrant_client": "databases",
     "ray": "ray",
+    "huggingface_hub": "hub",
 }
 
 
