@@ -42,13 +42,8 @@ from torch.utils.data import Dataset
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog
 from match_rcnn.data.problems import ProblemReport, Reason
 from match_rcnn.data.sources.deepfashion import NO_SLOT, SLOTS
-from match_rcnn.data.sources.deepfashion_benchmarks import (
-    FOLDERS,
-    PARTITIONS,
-    Benchmark,
-    ImageFolder,
-    read_benchmark,
-)
+from match_rcnn.data.sources.deepfashion_benchmarks import ImageFolder, read_benchmark
+from match_rcnn.data.sources.deepfashion_labels import FOLDERS, PARTITIONS, Benchmark
 from match_rcnn.utils.arrays import Array, BoolArray, IntArray
 from match_rcnn.utils.files import atomic_write, write_json
 

@@ -17,31 +17,22 @@ import torch.utils.data as torchdata
 
 from match_rcnn.d2 import CfgNode, DatasetCatalog, MetadataCatalog, comm
 from match_rcnn.data.crops import CropMapper
+from match_rcnn.data.given_boxes import attributes_of
 from match_rcnn.data.loader import Batch, Mixture, list_collator
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream
 from match_rcnn.data.readable import ReadableSamples
-from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
 from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.utils.arrays import IntArray
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
-
-#: The type of an attribute whose list states none.
-NO_TYPE = "other"
 
 
 def taxonomy_of_records(dataset: str) -> Taxonomy:
     """The categories and attributes of a registered data set of one garment an image."""
     DatasetCatalog.get(dataset)  # some state their names when they are read
     metadata = MetadataCatalog.get(dataset)
-    names = metadata.get("attribute_names", None) or ()
-    numbers = metadata.get("attribute_types", ()) if len(names) else ()
-    attributes = (
-        Attribute(str(name), ATTRIBUTE_TYPES[int(number) - 1] if number else NO_TYPE)
-        for name, number in zip(names, numbers, strict=True)
-    )
     categories = (Category(i, name) for i, name in enumerate(metadata.thing_classes, 1))
-    return Taxonomy(dataset, tuple(categories), tuple(attributes))
+    return Taxonomy(dataset, tuple(categories), attributes_of(dataset))
 
 
 def taxonomy_to_recognise(datasets: Sequence[str]) -> Taxonomy:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from match_rcnn.d2 import default_argument_parser
-from match_rcnn.data.sources.deepfashion_benchmarks import FOLDERS
+from match_rcnn.data.sources.deepfashion_labels import FOLDERS
 from match_rcnn.engine.run import train_or_evaluate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))

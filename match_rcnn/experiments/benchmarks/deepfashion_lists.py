@@ -1,8 +1,8 @@
 """DeepFashion's (2016) category benchmark opened at full size: from its lists, then from the cache.
 
-Every opening is a process of its own, measured from its start, imports included, with the memory
-that it takes in all. The reference reads the same lists line by line into dataset dicts, a part of
-the images, scaled to all. The images are links to one file.
+Every opening is a process of its own, measured behind its imports. The reference reads the same
+lists line by line into dataset dicts, a part of the images, scaled to all. The images are links to
+one file.
 """
 
 import argparse
@@ -24,26 +24,25 @@ from match_rcnn.utils.arrays import Array
 _FOLDERS, _SIZE, _ROWS = 5620, (200, 300), 4096
 #: What a process does that opens the data set and reads some of it; prints JSON.
 _OPEN = """
-import json, resource, sys, time
-start = time.process_time()
+import json, sys, time
 from pathlib import Path
 from match_rcnn.data.recognition import load_benchmark, Records
-imported = time.process_time()
-began = time.perf_counter()
+from match_rcnn.experiments.benchmarks.harness import peak_mib, reset_peak
+before = reset_peak()
+wall, start = time.perf_counter(), time.process_time()
 stored = load_benchmark(Path(sys.argv[1]), "category", progress=False)
-records = {split: Records(Path(sys.argv[1]), stored, split) for split in stored.rows}
-wall = time.perf_counter() - began
-opened = time.process_time()
-train = records["train"]
+wall, opened = time.perf_counter() - wall, time.process_time()
+peak = peak_mib() - before
+train = Records(Path(sys.argv[1]), stored, "train")
 some = [train[i * len(train) // 1000] for i in range(1000)]
 read = time.process_time()
-counts = train.attribute_counts()
+train.attribute_counts()
 counted = time.process_time()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-cpu = [imported - start, opened - imported, read - opened, counted - read]
-print(json.dumps([wall, *cpu, peak]))
+cpu = [opened - start, read - opened, counted - read]
+print(json.dumps([wall, *cpu, peak, peak_mib() - before, before]))
 """
-_STEPS = ("open s", "import cpu s", "open cpu s", "1,000 records cpu s", "counting cpu s")
+_STEPS = ("open s", "open cpu s", "1,000 records cpu s", "counting cpu s")
+_SIZES = ("open MiB", "all MiB", "imports MiB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +74,9 @@ def run(args: argparse.Namespace) -> Result:
         ratios={"lists line by line, scaled / cache": scaled / second["open s"]},
         checks={f"records equal the lists, {len(plain)} images": agrees},
         notes=[
-            f"the cache has {cache:.0f} MiB; peak MiB is all of the process, with torch",
-            "cpu s: of the process alone; the images' sizes are read by others",
+            f"the cache has {cache:.0f} MiB, of which what is read counts, as mapped pages, too",
+            "open and all MiB are peaks beyond what the imports (torch) take",
+            "cpu s: of the process alone; where there are cores, others read the images' sizes",
         ],
     )
 
@@ -84,8 +84,7 @@ def run(args: argparse.Namespace) -> Result:
 def _open(root: Path) -> dict[str, float]:
     command = [sys.executable, "-c", _OPEN, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    *seconds, peak = json.loads(done.stdout)
-    return dict(zip(_STEPS, seconds, strict=True)) | {"peak MiB": peak}
+    return dict(zip((*_STEPS, *_SIZES), json.loads(done.stdout), strict=True))
 
 
 def _write(root: Path, images: int, attributes: int) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from match_rcnn.data.problems import Reason
 from match_rcnn.data.sources.deepfashion import NO_SLOT
-from match_rcnn.data.sources.deepfashion_benchmarks import clothes_type, read_benchmark
+from match_rcnn.data.sources.deepfashion_benchmarks import read_benchmark
+from match_rcnn.data.sources.deepfashion_labels import clothes_type
 from tests.data.deepfashion_trees import (
     LOWER,
     category_tree,
@@ -172,3 +173,10 @@ def test_clothes_types_by_their_slots():
     landmarks[0, [4, 5], 2] = NO_SLOT
     landmarks[2, 3, 2] = NO_SLOT
     assert clothes_type(landmarks).tolist() == [1, 3, 0]
+
+
+def test_types_of_attributes_without_names_are_numbered(tmp_path):
+    consumer2shop_tree(tmp_path)
+    (tmp_path / "Anno/list_attr_type.txt").unlink()
+    data, _ = read_benchmark(tmp_path, "consumer2shop")
+    assert data.attribute_type_names == ("type 1", "type 2")
