@@ -18,9 +18,11 @@ demo: $(STAMP)
 	$(BIN)/python tools/demo.py --output output/demo
 
 # The model for street photos that comes with the package; about two hours. CCP: a clone of
-# github.com/bearpaw/clothing-co-parsing.
+# github.com/bearpaw/clothing-co-parsing; CLOTHING, if you have it: one of
+# github.com/alexeygrigorev/clothing-dataset.
 street: $(STAMP)
-	$(BIN)/python -m match_rcnn street --ccp "$(CCP)" --output output/street
+	$(BIN)/python -m match_rcnn street --ccp "$(CCP)" $(if $(CLOTHING),--clothing "$(CLOTHING)") \
+		--output output/street
 
 fashionnet: $(STAMP)
 	$(BIN)/python tools/fashionnet.py --output output/fashionnet --rows FashionNet --seeds 1

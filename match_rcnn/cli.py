@@ -29,6 +29,7 @@ COMMANDS = {
     "street": "train on street photos: the recipe of the model that comes with the package",
     "convert df2": "DeepFashion2's annotations into a COCO file",
     "convert ccp": "Clothing Co-Parsing into a COCO file",
+    "convert clothing": "boxes for photos of clothing-dataset, of which a word is known",
     "convert weights": "weights of other origin into a start for training",
     "generate": "write a generated DeepFashion2 in its on-disk format",
     "generate-deepfashion": "write generated data in the forms of DeepFashion's (2016) benchmarks",

@@ -2,8 +2,8 @@
 
 Needs a clone of github.com/bearpaw/clothing-co-parsing (1,004 photos) and two processor cores for
 about two hours. Drawings come first, which the package makes; then photos and drawings mixed; then
-matching alone. An interrupted run goes on when it is started again. docs/street_model.md says what
-to expect of the model.
+photos of which only a word is known, with --clothing; then matching alone. An interrupted run goes
+on when it is started again. docs/street_model.md says what to expect of the model.
 """
 
 import argparse
@@ -18,15 +18,21 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     default = DemoSize()
     parser = new_parser(__doc__, prog)
     parser.add_argument("--ccp", type=Path, required=True, metavar="CLONE")
+    parser.add_argument(
+        "--clothing",
+        type=Path,
+        metavar="CLONE",
+        help="a clone of github.com/alexeygrigorev/clothing-dataset: garments that nobody wears",
+    )
     parser.add_argument("--output", type=Path, default=Path("output/street"))
     parser.add_argument("--train", type=int, default=default.train, help="drawings to learn from")
     parser.add_argument("--validation", type=int, default=default.validation)
     parser.add_argument(
         "--iterations",
         type=int,
-        nargs=3,
-        default=(None, None, None),
-        metavar=("DRAWINGS", "PHOTOS", "MATCHING"),
+        nargs=4,
+        default=(None, None, None, None),
+        metavar=("DRAWINGS", "PHOTOS", "WORDS", "MATCHING"),
         help="instead of the configs'",
     )
     return parser
@@ -34,7 +40,8 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> Answer:
     drawings = DemoSize(train=args.train, validation=args.validation)
-    street = Street(args.output, args.ccp, drawings, tuple(args.iterations))
+    iterations = tuple(args.iterations)
+    street = Street(args.output, args.ccp, args.clothing, drawings, iterations)
     summary = street.run()
     lines = (
         _table(summary["metrics"]),

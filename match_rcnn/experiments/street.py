@@ -8,18 +8,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from match_rcnn.d2 import HOST
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.demo import DemoSize, last_metrics
 from match_rcnn.experiments.steps import Steps
 from match_rcnn.inference.switches import bfloat16_is_fast
-from match_rcnn.utils.files import read_json, write_json
+from match_rcnn.utils.files import atomic_write, read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
 PHOTOS = "ccp_validation"
 
 
-Iterations = tuple[int | None, int | None, int | None]
+Iterations = tuple[int | None, int | None, int | None, int | None]
 
 
 class Street:
@@ -27,21 +29,26 @@ class Street:
 
     Args:
         ccp: a clone of bearpaw/clothing-co-parsing.
+        clothing: a clone of alexeygrigorev/clothing-dataset, photos with a word each; None goes
+            on without them.
         drawings: how many, and how large; None: as in the demo.
-        iterations: of the three trainings; None keeps the configs'.
+        iterations: of the four trainings; None keeps the configs'.
 
     Raises:
         FileNotFoundError: it is none.
     """
 
-    CONFIGS = ("quickstart", "street", "street_match")
+    CONFIGS = ("quickstart", "street", "street_words", "street_match")
+    #: Photos of each word of ``clothing`` that are looked at.
+    MOST = 220
 
     def __init__(
         self,
         output: Path,
         ccp: Path,
+        clothing: Path | None = None,
         drawings: DemoSize | None = None,
-        iterations: Iterations = (None, None, None),
+        iterations: Iterations = (None, None, None, None),
     ) -> None:
         if not (ccp / "annotations" / "pixel-level").is_dir():
             raise FileNotFoundError(
@@ -50,6 +57,7 @@ class Street:
             )
         self.output = output.resolve()
         self.ccp = ccp.resolve()
+        self.clothing = None if clothing is None else clothing.resolve()
         self.drawings = DemoSize() if drawings is None else drawings
         self.iterations = iterations
         self.data = self.output / "datasets"
@@ -86,11 +94,22 @@ class Street:
             target = self.data / "ccp" / f"{split}.json"
             arguments = ("--root", str(self.ccp), "--split", split, "--output", str(target))
             self.steps.tool("convert ccp", *arguments)
-        entries = [
-            f"ccp_{split}: {{source: ccp, root: '{self.ccp}', annotations: ccp/{split}.json}}\n"
+        entries: dict[str, dict[str, str]] = {
+            f"ccp_{split}": {
+                "source": "ccp",
+                "root": str(self.ccp),
+                "annotations": f"ccp/{split}.json",
+            }
             for split in ("train", "validation")
-        ]
-        (self.data / "ccp.yaml").write_text("".join(entries), encoding="utf-8")
+        }
+        if self.clothing is not None:
+            entries["clothing_train"] = {
+                "annotations": "clothing/train.json",
+                "images": str(self.clothing / "images"),
+                "taxonomy": "deepfashion2",
+            }
+        with atomic_write(self.data / "street.yaml") as file:
+            file.write(yaml.safe_dump(entries).encode())
 
     def train(self) -> None:
         weights: list[str] = []
@@ -99,10 +118,26 @@ class Street:
             if name != self.CONFIGS[-1]:
                 options += ["DATASETS.TEST", "()"]
             folder = self.output / name
+            if name == "street_words":
+                options += self._words(weights[-1])
             self.steps.train(config_file(name), folder, [*weights, *options, *self._precision])
             average = folder / "model_ema.pth"
             final = average if average.is_file() else folder / "model_final.pth"
             weights = ["MODEL.WEIGHTS", str(final)]
+
+    def _words(self, weights: str) -> list[str]:
+        """Boxes for the photos with words, by the model so far; overrides of the training."""
+        if self.clothing is None:
+            names = ("ccp_train", "deepfashion2_train")
+            return ["DATASETS.TRAIN", str(names), "DATASETS.TRAIN_WEIGHTS", "(9, 1)"]
+        target = self.data / "clothing" / "train.json"
+        if not target.is_file():
+            self.steps.tool(
+                "convert clothing",
+                *("--root", str(self.clothing), "--weights", weights, "--output", str(target)),
+                *("--most", str(self.MOST)),
+            )
+        return []
 
     @property
     def _precision(self) -> list[str]:

@@ -53,7 +53,7 @@ class MatchRCNNPredictor:
             Calibration(*cfg.TEST.SCORE_CALIBRATION) if cfg.TEST.SCORE_CALIBRATION else None
         )
         self._threshold = cfg.TEST.SHOWN_FROM if score_threshold is None else score_threshold
-        if score_threshold is not None and self._calibration is None:
+        if score_threshold and self._calibration is None:
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold  # sooner than afterwards
         if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
