@@ -9,7 +9,8 @@ import os
 from typing import Any
 
 from match_rcnn.commands import Answer, new_parser
-from match_rcnn.data.synthetic.deepfashion import IMAGES_OF, generate
+from match_rcnn.data.synthetic.deepfashion import generate
+from match_rcnn.data.synthetic.deepfashion_plan import IMAGES_OF
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
