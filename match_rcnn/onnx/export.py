@@ -126,7 +126,11 @@ class _Writer:
             "landmarks": self._landmarks(streams.get(LandmarkStream)),
             "matching": self._matching(streams.get(MatchStream)),
             "attributes": self._attributes(streams.get(AttributeStream)),
-            "duplicates_threshold": float(self.cfg.TEST.AGNOSTIC_NMS_THRESH),
+            "shown": {
+                "duplicates_threshold": float(self.cfg.TEST.AGNOSTIC_NMS_THRESH),
+                "calibration": list(map(float, self.cfg.TEST.SCORE_CALIBRATION)) or None,
+                "from": float(self.cfg.TEST.SHOWN_FROM),
+            },
             "taxonomy": self.taxonomy.to_dict(),
         }
         self._write_suppression()

@@ -8,6 +8,7 @@ of a RoI's mask; ``n`` landmarks of a category; ``d`` the embedding's length.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class OnnxPredictor:
 
     Args:
         folder: of the exported model.
-        score_threshold: garments below it are not returned; None keeps the exported config's.
+        score_threshold: garments below it are not returned; None takes the exported config's
+            (``TEST.SHOWN_FROM``).
         threads, providers: see :class:`~match_rcnn.onnx.parts.Sessions`.
 
     Attributes:
@@ -59,8 +61,10 @@ class OnnxPredictor:
         folder = Path(folder)
         self.description = read_description(folder)
         self.taxonomy = Taxonomy.from_dict(self.description["taxonomy"], folder / DESCRIPTION)
-        if score_threshold is not None:
-            self.description["boxes"]["score_threshold"] = score_threshold
+        shown = self.description["shown"]
+        self._threshold = shown["from"] if score_threshold is None else score_threshold
+        if score_threshold is not None and shown["calibration"] is None:
+            self.description["boxes"]["score_threshold"] = score_threshold  # sooner than afterwards
         self._sessions = Sessions(folder, threads, providers)
 
     def __call__(self, photo: str | Path | Image) -> list[Garment]:
@@ -135,13 +139,21 @@ class OnnxPredictor:
     def _shown(
         self, found: Detections, size: tuple[int, int], image: Image
     ) -> tuple[Detections, Float32Array]:
-        """What of an image's detections is returned, and its boxes in the photo's pixels."""
+        """What of an image's detections is returned, as ``MatchRCNNPredictor.shown`` has it: each
+        garment once, calibrated scores from the threshold on. And its boxes in the photo's
+        pixels."""
+        spec = self.description["shown"]
         boxes = clip(found.boxes * _scale(size, image)[[0, 1, 0, 1]], *image.shape[:2])
         rows = np.flatnonzero(larger_than(boxes))
         together = np.zeros_like(rows)  # whatever the categories
-        threshold = self.description["duplicates_threshold"]
+        threshold = spec["duplicates_threshold"]
         kept = rows[self._sessions.suppress(boxes[rows], found.scores[rows], together, threshold)]
-        return found[kept], boxes[kept]
+        scores = found.scores[kept]
+        if spec["calibration"] is not None:
+            scores = calibrated(scores, *spec["calibration"])
+        found, boxes = replace(found[kept], scores=scores), boxes[kept]
+        rows = np.flatnonzero(scores >= self._threshold)
+        return found[rows], boxes[rows]
 
     def _streams(self, maps: Maps, rois: Float32Array, classes: IntArray) -> dict[str, Any]:
         """What the streams behind the boxes say of (R, 5) RoIs of (R,) classes, by their names in
@@ -239,6 +251,14 @@ class OnnxPredictor:
 def _scale(size: tuple[int, int], image: Image) -> Float32Array:
     """(2,) by which x and y of the network's image become the photo's."""
     return np.array([image.shape[1] / size[1], image.shape[0] / size[0]], dtype=np.float32)
+
+
+def calibrated(scores: Float32Array, slope: float, offset: float) -> Float32Array:
+    """Scores whose logit is ``slope * logit(score) + offset``
+    (:mod:`match_rcnn.inference.calibration`)."""
+    clipped = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
+    logits = slope * np.log(clipped / (1 - clipped)) + offset
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
 def network_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.d2 import Boxes, ROIPooler
+from match_rcnn.inference.calibration import Calibration
 from match_rcnn.lite.layers import batched_nms, paste_masks_in_image
 from match_rcnn.lite.modeling.anchor_generator import DefaultAnchorGenerator
 from match_rcnn.lite.modeling.box_regression import Box2BoxTransform
 from match_rcnn.modeling.streams import landmark_decoding
 from match_rcnn.onnx import boxes, landmarks
 from match_rcnn.onnx.parts import Sessions
-from match_rcnn.onnx.predictor import network_size
+from match_rcnn.onnx.predictor import calibrated, network_size
 
 SIZES = {
     "garment": (310.3, 220.8),
@@ -131,6 +132,14 @@ def test_rois_are_pooled_as_by_the_host(exported, side):
     rois = np.concatenate((np.repeat([0, 1], (4, 5))[:, None], rows), axis=1).astype(np.float32)
     found = sessions.pool(spec, {name: value.numpy() for name, value in maps.items()}, rois)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_scores_are_calibrated_as_torchs():
+    scores = np.array([0, 0.05, 0.3, 0.5, 0.999, 1], dtype=np.float32)
+    expected = Calibration(1.7, -0.4)(torch.from_numpy(scores)).numpy()
+    np.testing.assert_allclose(calibrated(scores, 1.7, -0.4), expected, rtol=1e-4)
+    # by hand: the logit of 0.5 is 0, so the offset alone is left: 1 / (1 + e^0.4)
+    assert calibrated(scores, 1.7, -0.4)[3] == pytest.approx(0.401312, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ VARIANTS = {
     "boxes alone, of each class": (
         *("MODEL.MASK_ON", "False", "MODEL.KEYPOINT_ON", "False", "MODEL.MATCH_ON", "False"),
         *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "False"),
+        *("TEST.SCORE_CALIBRATION", "(0.5, -0.5)", "TEST.SHOWN_FROM", "0.75"),
     ),
     "masks of each class, matched by, and attributes": (
         *("MODEL.ATTRIBUTE_ON", "True", "MODEL.ROI_ATTRIBUTE_HEAD.FEATURES", "pyramid+class"),
@@ -82,6 +83,7 @@ def test_garments_of_other_models_are_torchs(make_cfg, tmp_path, opts):
     torchs, ours = MatchRCNNPredictor(cfg), OnnxPredictor(tmp_path / "exported", threads=1)
     expected = torchs(photo(96, 128))
     assert expected
+    assert min(garment.score for garment in expected) >= cfg.TEST.SHOWN_FROM
     assert any(garment.attributes for garment in expected) == cfg.MODEL.ATTRIBUTE_ON
     compare(ours(photo(96, 128)), expected)
 
