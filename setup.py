@@ -55,6 +55,7 @@ EXTRAS_REQUIRE = {
     "index": INDEX_REQUIRES,
     "databases": DATABASES_REQUIRE,
     "ray": ["ray[data]>=2.60", *GALLERY_REQUIRES],  # catalogues embedded by a cluster
+    "cloud": ["fsspec>=2023.6", *GALLERY_REQUIRES],  # photos and galleries in object stores
     "ccp": CCP_REQUIRES,
     "export": EXPORT_REQUIRES,
     "hub": ["huggingface_hub>=0.20"],  # weights named hf://owner/repository/file

@@ -34,7 +34,8 @@ for garment in MatchRCNNPredictor(cfg, 0.0)(np.full((60, 80, 3), 100, np.uint8))
 
 MODULES = (
     "match_rcnn.predictor",
-    "match_rcnn.retrieval.gallery",
+    "match_rcnn.retrieval.gallery.gallery",
+    "match_rcnn.catalogue.cluster",
     "match_rcnn.catalogue.query",
     "match_rcnn.evaluation",
     "match_rcnn.evaluation.submission",

@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from match_rcnn.catalogue.indexing import (
-    REPORT,
     IndexingRun,
     IndexReport,
     joined_reports,
     open_gallery,
+    write_report,
 )
 from match_rcnn.catalogue.model import GarmentModel
 from match_rcnn.catalogue.photos import CatalogueImage
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryItem, optional_module
-from match_rcnn.utils.files import write_json
 
 _BATCH = 64
 
 
 def build_on_ray(
-    folder: Path,
+    folder: str | Path,
     catalogue: Sequence[CatalogueImage],
     make_model: Callable[[], GarmentModel],
     address: str | None = None,
@@ -74,7 +73,7 @@ def build_on_ray(
         )
         reports += _commit(gallery, found.iter_rows(), flush_seconds)
     report = joined_reports(reports, len(Gallery.open(folder)))
-    write_json(folder / REPORT, report.to_json())
+    write_report(folder, report)
     return report
 
 
@@ -90,15 +89,18 @@ class _Apart:
     def take_in(
         self, items: Sequence[GalleryItem], vectors: Sequence[Any], images: Iterable[str]
     ) -> None:
-        written = self._gallery.write_apart(items, vectors)
-        self.parts.append(([item.id for item in items], written, list(images)))
+        self.parts.append((*self._gallery.write_apart(items, vectors), list(images)))
 
 
 class _Worker:
     """An actor of Ray Data."""
 
     def __init__(
-        self, folder: Path, make_model: Callable[[], GarmentModel], boxes: str, min_score: float
+        self,
+        folder: str | Path,
+        make_model: Callable[[], GarmentModel],
+        boxes: str,
+        min_score: float,
     ) -> None:
         self._folder, self._model = folder, make_model()
         self._settings = boxes, min_score

@@ -9,7 +9,7 @@ from typing import Any
 from match_rcnn.catalogue.cluster import build_on_ray
 from match_rcnn.catalogue.indexing import build_gallery
 from match_rcnn.catalogue.model import GalleryModel
-from match_rcnn.catalogue.photos import default_image_root, read_catalogue
+from match_rcnn.catalogue.photos import default_image_root, is_folder, read_catalogue
 from match_rcnn.catalogue.query import draw_results, results_table, search_photo
 from match_rcnn.d2 import comm, setup_logger
 from match_rcnn.data.images import read_image, write_image
@@ -17,7 +17,7 @@ from match_rcnn.inference.weights import find_weights
 from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import optional_module, parse_category
-from match_rcnn.utils.files import write_json
+from match_rcnn.utils.files import located, write_json
 
 
 def build(args: argparse.Namespace) -> None:
@@ -28,7 +28,7 @@ def build(args: argparse.Namespace) -> None:
     setup_logger(distributed_rank=comm.get_rank(), name="match_rcnn")
     if args.index:
         optional_module("faiss")  # to say now, and not after hours, that it is not installed
-    if args.boxes == "annotated" and args.catalogue.is_dir():
+    if args.boxes == "annotated" and is_folder(args.catalogue):
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
     make = partial(
         GalleryModel.from_files, args.config_file, args.weights, args.min_score, args.opts
@@ -54,12 +54,16 @@ def _notes(args: argparse.Namespace) -> dict[str, Any]:
     address = "://" in args.weights
     weights = args.weights if address else str(find_weights(args.weights).resolve())
     return {
-        "catalogue": str(args.catalogue.resolve()),
-        "image_root": str((args.image_root or default_image_root(args.catalogue)).resolve()),
+        "catalogue": _absolute(args.catalogue),
+        "image_root": _absolute(args.image_root or default_image_root(args.catalogue)),
         "config_file": args.config_file and str(args.config_file.resolve()),
         "weights": weights,
         "opts": args.opts,
     }
+
+
+def _absolute(where: str | Path) -> str:
+    return where if isinstance(where, str) else str(where.resolve())
 
 
 def search(args: argparse.Namespace) -> tuple[str, Any]:
@@ -87,7 +91,7 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
         method=args.method,
         group_by=None if args.group_by == "none" else args.group_by,
     )
-    root = args.image_root or Path(notes.get("image_root", "."))
+    root = args.image_root or located(notes.get("image_root", "."))
     upright = notes.get("boxes") != "annotated"
     drawn = draw_results(photo, results, root, upright=upright)
     picture = args.output / f"{args.query.stem}.jpg"

@@ -5,6 +5,7 @@ minute, with the photos' names: a photo is indexed when its name is there. A run
 goes on with the others; items of photos that an end came between are replaced.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,8 @@ from tqdm import tqdm
 
 from match_rcnn.catalogue.model import GarmentModel
 from match_rcnn.catalogue.photos import CatalogueImage
-from match_rcnn.d2 import comm
+from match_rcnn.catalogue.remote import joined
+from match_rcnn.d2 import PathManager, comm
 from match_rcnn.data.images import read_image
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryItem
@@ -72,7 +74,7 @@ class IndexReport:
 
 
 def build_gallery(
-    folder: Path,
+    folder: str | Path,
     catalogue: Sequence[CatalogueImage],
     model: GarmentModel,
     *,
@@ -108,12 +110,22 @@ def build_gallery(
     if not comm.is_main_process():
         return None
     report = joined_reports(reports, len(Gallery.open(folder)))
-    write_json(folder / REPORT, report.to_json())
+    write_report(folder, report)
     return report
 
 
+def write_report(folder: str | Path, report: IndexReport) -> None:
+    """Beside the gallery's data."""
+    file = joined(folder, REPORT)
+    if isinstance(file, Path):
+        write_json(file, report.to_json())
+    else:
+        with PathManager.open(file, "w") as out:
+            json.dump(report.to_json(), out, indent=2)
+
+
 def open_gallery(
-    folder: Path,
+    folder: str | Path,
     model: GarmentModel,
     boxes: str,
     min_score: float,

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from match_rcnn.catalogue.remote import files_below, is_address, joined
+from match_rcnn.d2 import PathManager
 from match_rcnn.data.coco import CocoFile, read_coco
 from match_rcnn.data.image_size import IMAGE_SUFFIXES
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
@@ -37,19 +39,20 @@ class CatalogueImage:
     """
 
     key: str
-    path: Path
+    path: str | Path
     size: tuple[int, int] | None = None
     garments: tuple[Annotated, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
 
 
 def read_catalogue(
-    where: Path, image_root: Path | None = None, taxonomy: Taxonomy = DEEPFASHION2
+    where: str | Path, image_root: str | Path | None = None, taxonomy: Taxonomy = DEEPFASHION2
 ) -> list[CatalogueImage]:
     """The photos of a catalogue, sorted.
 
     Args:
-        where: a folder, whose sub-folders count too, or a COCO file.
+        where: a folder, whose sub-folders count too, or a COCO file; or the address of one, such as
+            ``s3://shop/photos`` or ``s3://shop/photos.json``.
         image_root: of a COCO file; None: the file's own folder, or, for
             ``ROOT/annotations/SPLIT.json``, ``ROOT/SPLIT/image`` where that exists.
         taxonomy: of the COCO file's categories.
@@ -58,30 +61,44 @@ def read_catalogue(
         FileNotFoundError: nothing is there, or no photo is.
         ValueError: the file is no COCO file, or has a category that the taxonomy lacks.
     """
-    if where.is_dir():
+    if is_folder(where):
         return _folder(where)
-    if not where.is_file():
+    file = Path(PathManager.get_local_path(str(where)))
+    if not file.is_file():
         raise FileNotFoundError(f"no catalogue at {where}: expected a folder or a COCO file")
-    return _listed(where, image_root or default_image_root(where), taxonomy)
+    return _listed(file, image_root or default_image_root(where), taxonomy)
 
 
-def default_image_root(where: Path) -> Path:
+def is_folder(where: str | Path) -> bool:
+    """Whether it is a catalogue's folder; an address is, unless it is a JSON file's."""
+    return not str(where).endswith(".json") if is_address(where) else Path(where).is_dir()
+
+
+def default_image_root(where: str | Path) -> str | Path:
     """Where the photos of a catalogue are, see :func:`read_catalogue`."""
+    if is_address(where):
+        return where if is_folder(where) else str(where).rpartition("/")[0]
+    where = Path(where)
     if where.is_dir():
         return where
     beside = where.parent.parent / where.stem / "image"
     return beside if beside.is_dir() else where.parent
 
 
-def _folder(where: Path) -> list[CatalogueImage]:
-    paths = (p for p in where.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    images = [CatalogueImage(p.relative_to(where).as_posix(), p) for p in paths]
+def _folder(where: str | Path) -> list[CatalogueImage]:
+    found: dict[str, Any] = {}
+    if is_address(where):
+        found = {**files_below(str(where))}
+    else:
+        found = {p.relative_to(where).as_posix(): p for p in Path(where).rglob("*") if p.is_file()}
+    photos = (key for key in found if Path(key).suffix.lower() in IMAGE_SUFFIXES)
+    images = [CatalogueImage(key, found[key]) for key in photos]
     if not images:
         raise FileNotFoundError(f"no images in {where} ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(images, key=lambda image: image.key)
 
 
-def _listed(file: Path, root: Path, taxonomy: Taxonomy) -> list[CatalogueImage]:
+def _listed(file: Path, root: str | Path, taxonomy: Taxonomy) -> list[CatalogueImage]:
     """The images of a COCO file."""
     coco = read_coco(file, labels=(), fields=_ANNOTATION_FIELDS)
     images = coco.images
@@ -100,7 +117,7 @@ def _listed(file: Path, root: Path, taxonomy: Taxonomy) -> list[CatalogueImage]:
         stated = {"source": images.sources[row], "pair_id": int(images.pair_ids[row])}
         fields = {k: v for k, v in stated.items() if v not in ("", -1)}
         size = (width, height) if width and height else None
-        found[key] = CatalogueImage(key, root / key, size, tuple(garments[row]), fields)
+        found[key] = CatalogueImage(key, joined(root, key), size, tuple(garments[row]), fields)
     return [found[key] for key in sorted(found)]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from match_rcnn.catalogue.model import GarmentModel
+from match_rcnn.catalogue.remote import joined
 from match_rcnn.data.images import read_image
 from match_rcnn.inference.cells import BACKGROUND, cut_box, labelled_cell
 from match_rcnn.inference.drawing import color_of, draw_garments
@@ -99,7 +100,7 @@ def _row(rank: int, hit: Hit) -> dict[str, str | int | float | None]:
 
 
 def draw_results(
-    photo: Image, results: Sequence[QueryResult], image_root: Path, *, upright: bool
+    photo: Image, results: Sequence[QueryResult], image_root: str | Path, *, upright: bool
 ) -> Image:
     """A picture: of each garment the photo with it marked, then its results from left to right.
 
@@ -113,7 +114,7 @@ def draw_results(
     return np.concatenate(lines or [labelled_cell(photo, ["no garment found"])])
 
 
-def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -> list[Image]:
+def _lines(photo: Image, result: QueryResult, image_root: str | Path, upright: bool) -> list[Image]:
     marked = draw_garments(photo, [result.garment])
     query = labelled_cell(
         marked, ["query", result.garment.category.name], color_of(result.garment.category)
@@ -138,17 +139,17 @@ def _lines(photo: Image, result: QueryResult, image_root: Path, upright: bool) -
     return lines
 
 
-def _crop(item: GalleryItem, image_root: Path, upright: bool) -> Image | None:
+def _crop(item: GalleryItem, image_root: str | Path, upright: bool) -> Image | None:
     """The item's part of its photo; None where that cannot be read, or is not below the folder."""
-    if not item.image or not is_below(image_root / item.image, image_root):
+    if not item.image or not is_below(joined(image_root, item.image), image_root):
         return None
     try:
-        image = read_image(image_root / item.image, upright=upright)
+        image = read_image(joined(image_root, item.image), upright=upright)
     except (ValueError, OSError):
         return None
     return image if item.box is None else cut_box(image, item.box)
 
 
-def is_below(path: Path, folder: Path) -> bool:
+def is_below(path: str | Path, folder: str | Path) -> bool:
     """Whether a name that a file states leads nowhere but into the folder; links may lead on."""
     return Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder))

@@ -8,7 +8,7 @@
     match-rcnn index --convert OLD --output NEW    (a gallery of format 1)
 
 The same command goes on after an interruption and takes in new photos. Photos that cannot be read
-are listed in OUTPUT/report.json.
+are listed in OUTPUT/report.json. Photos, gallery and COCO file may lie in an object store (s3://...).
 """
 
 import argparse
@@ -18,8 +18,8 @@ from match_rcnn.catalogue.commands import build
 from match_rcnn.catalogue.indexing import BOXES, REPORT
 from match_rcnn.commands import Answer, UsageError, new_parser
 from match_rcnn.engine.launch import launch
-from match_rcnn.retrieval.gallery.faiss import KINDS
-from match_rcnn.utils.files import read_json
+from match_rcnn.retrieval.gallery.index import KINDS
+from match_rcnn.utils.files import located, read_json
 from match_rcnn.utils.shipped import config_file
 
 
@@ -27,12 +27,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = new_parser(__doc__, prog)
     parser.add_argument("--config-file", "--config", type=Path)
     parser.add_argument("--weights")
-    parser.add_argument("--catalogue", type=Path, metavar="FOLDER|COCO.json", help="the photos")
+    parser.add_argument("--catalogue", type=located, metavar="FOLDER|COCO.json", help="the photos")
     parser.add_argument("--convert", type=Path, metavar="OLD", help="a gallery of format 1")
-    parser.add_argument("--output", type=Path, required=True, metavar="INDEX")
+    parser.add_argument("--output", type=located, required=True, metavar="INDEX")
     parser.add_argument(
         "--image-root",
-        type=Path,
+        type=located,
         metavar="FOLDER",
         help="where a COCO file's photos are; by default its own folder, or ROOT/SPLIT/image for "
         "ROOT/annotations/SPLIT.json",
@@ -62,5 +62,5 @@ def run(args: argparse.Namespace) -> Answer:
     if args.config_file:
         args.config_file = config_file(args.config_file)
     launch(build, args.num_gpus, dist_url="auto", args=(args,))
-    report = args.output / REPORT
+    report = Path(args.output) / REPORT
     return Answer("", read_json(report) if report.is_file() else {"gallery": str(args.output)})

@@ -13,11 +13,12 @@ from match_rcnn.catalogue.commands import search
 from match_rcnn.commands import Answer, new_parser
 from match_rcnn.retrieval.gallery.gallery import GROUPS
 from match_rcnn.retrieval.gallery.search import METHODS
+from match_rcnn.utils.files import located
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = new_parser(__doc__, prog)
-    parser.add_argument("--index", type=Path, required=True, help="a folder of build_gallery.py")
+    parser.add_argument("--index", type=located, required=True, help="what `index` made")
     parser.add_argument("--query", type=Path, required=True, metavar="PHOTO")
     parser.add_argument("--top", type=int, default=20, metavar="K")
     which = parser.add_mutually_exclusive_group()
@@ -37,7 +38,7 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("output/search"), metavar="DIR")
     parser.add_argument("--config-file", "--config", type=Path, help="by default the gallery's own")
     parser.add_argument("--weights", help="by default the gallery's own")
-    parser.add_argument("--image-root", type=Path, help="where the gallery's photos are now")
+    parser.add_argument("--image-root", type=located, help="where the gallery's photos are now")
     parser.add_argument("--min-score", type=float, default=0.5, help="of a garment of the query")
     parser.add_argument("--method", choices=METHODS, default="auto")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")

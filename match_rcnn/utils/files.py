@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.request import url2pathname
 
 import orjson
 
@@ -29,6 +30,15 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def located(where: str | Path) -> str | Path:
+    """What a user names: a path (of ``file://`` too), or an address such as ``s3://shop/photos``,
+    which stays as it is but for a slash at its end."""
+    text = str(where)
+    if text.startswith("file://"):
+        return Path(url2pathname(text.removeprefix("file://")))
+    return text.rstrip("/") if "://" in text else Path(where)
 
 
 def write_json(path: str | Path, value: Any, indent: bool = True) -> None:

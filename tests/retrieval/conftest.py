@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from match_rcnn.retrieval import running_top
+from match_rcnn.retrieval import scoring
 
 Tensor = torch.Tensor
 
@@ -30,7 +30,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Blocks of 8 rows and 64 columns, so that small problems have many."""
 
     def use(rows: int = 8, columns: int = 64) -> None:
-        monkeypatch.setitem(running_top._MAX_ROWS, "cpu", rows)
-        monkeypatch.setitem(running_top._MAX_COLUMNS, "cpu", columns)
+        monkeypatch.setitem(scoring._MAX_ROWS, "cpu", rows)
+        monkeypatch.setitem(scoring._MAX_COLUMNS, "cpu", columns)
 
     return use

@@ -2,36 +2,37 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from match_rcnn.retrieval import proven_top
-from match_rcnn.retrieval.prepared import PairScore, PreparedGallery, PreparedQueries
-from match_rcnn.retrieval.proven_top import proven_top_k, rounding_error
-
-CPU = torch.device("cpu")
+from match_rcnn.retrieval import scoring
+from match_rcnn.retrieval.scoring import (
+    MatchScorer,
+    PreparedQueries,
+    proven_top_k,
+    rounding_error,
+)
 
 
 def make(seed, queries, items, dim, shift=0.0, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     q, g = (torch.randn(n, dim, generator=generator) * scale + shift for n in (queries, items))
-    score = PairScore(torch.randn(dim, generator=generator).double(), 0.5)
-    gallery = PreparedGallery(score, g, CPU, keep=False)
-    return PreparedQueries(score, q, gallery.center), gallery
+    gallery = MatchScorer(torch.randn(dim, generator=generator), 0.5).prepare(g)
+    return PreparedQueries(q, gallery), gallery
 
 
 def exact(reference, queries, gallery):
-    score = queries.score
+    score = gallery.scorer
     return reference.scores(score.weight, score.bias, queries.rows, gallery.rows)
 
 
 def passes(monkeypatch):
     """Which kinds of pass over the gallery were made, in order."""
     made = []
-    inner = proven_top.running_top
+    inner = scoring.running_top
 
     def spy(vectors, tiles, k, key=None):
         made.append(("ties" if key else str(vectors.dtype).split(".")[-1], len(vectors)))
         return inner(vectors, tiles, k, key)
 
-    monkeypatch.setattr(proven_top, "running_top", spy)
+    monkeypatch.setattr(scoring, "running_top", spy)
     return made
 
 
@@ -70,9 +71,9 @@ def test_near_ties_take_float64(reference, monkeypatch):
     steps = torch.arange(100).double()
     radii = 1 + 1e-9 * (steps * 37 % 100)
     items = radii[:, None] * torch.stack([steps.cos(), steps.sin()], dim=1)
-    gallery = PreparedGallery(PairScore(-torch.ones(2).double(), 0.0), items, CPU, keep=False)
+    gallery = MatchScorer(-torch.ones(2).double()).prepare(items)
     rows = torch.tensor([[0.0, 0.0], [0.5, 0.5]]).double()
-    queries = PreparedQueries(gallery.score, rows, gallery.center)
+    queries = PreparedQueries(rows, gallery)
     _, indices = proven_top_k(queries, gallery, 5)
     expected = reference.top(exact(reference, queries, gallery), 5)
     assert torch.equal(indices, expected)
@@ -87,8 +88,8 @@ def test_ties_take_the_lowest_indices(monkeypatch):
     items = torch.full((300, 3), 2.0)
     items[40:240] = 1.0
     items[[7, 250, 251, 252, 299]] = torch.tensor([[0.5], [0.1], [0.4], [0.1], [0.2]])
-    gallery = PreparedGallery(PairScore(-torch.ones(3).double(), 0.0), items, CPU, keep=False)
-    queries = PreparedQueries(gallery.score, torch.zeros(1, 3), gallery.center)
+    gallery = MatchScorer(-torch.ones(3).double()).prepare(items)
+    queries = PreparedQueries(torch.zeros(1, 3), gallery)
     scores, indices = proven_top_k(queries, gallery, 9)
     assert indices.tolist() == [[250, 252, 299, 251, 7, 40, 41, 42, 43]]
     assert scores[0, 5:].tolist() == [-3.0] * 4
@@ -100,17 +101,17 @@ def test_only_queries_without_a_proof_are_done_again(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     items = torch.randn(400, 8, generator=generator)
     items[100:150] = items[100]
-    gallery = PreparedGallery(PairScore(-torch.ones(8).double(), 0.0), items, CPU, keep=False)
+    gallery = MatchScorer(-torch.ones(8).double()).prepare(items)
     rows = torch.cat([torch.randn(4, 8, generator=generator) * 0.1, items[100:101]])
-    proven_top_k(PreparedQueries(gallery.score, rows, gallery.center), gallery, 3)
+    proven_top_k(PreparedQueries(rows, gallery), gallery, 3)
     assert made == [("float32", 5), ("float64", 1), ("ties", 1)]
 
 
 def test_a_product_as_wrong_as_the_bound_allows_changes_nothing(reference, monkeypatch):
     queries, gallery = make(3, 12, 700, 16, shift=5)
-    inner = proven_top.running_top
+    inner = scoring.running_top
     # As if products were made in very few bits.
-    monkeypatch.setattr(proven_top, "_unit", lambda dtype, device: 2.0**-9)
+    monkeypatch.setattr(scoring, "_unit", lambda dtype, device: 2.0**-9)
     error = rounding_error(queries, gallery, torch.float64)
     generator = torch.Generator().manual_seed(4)
 
@@ -123,8 +124,8 @@ def test_a_product_as_wrong_as_the_bound_allows_changes_nothing(reference, monke
 
         return inner(vectors, tiles, k, noisy)
 
-    monkeypatch.setattr(proven_top, "running_top", wrong)
-    _, indices, proven = proven_top._attempt(queries, gallery, 2, torch.float32)
+    monkeypatch.setattr(scoring, "running_top", wrong)
+    _, indices, proven = scoring._attempt(queries, gallery, 2, torch.float32)
     expected = reference.top(exact(reference, queries, gallery), 2)
     assert torch.equal(indices[proven], expected[proven])
     assert not torch.equal(indices, expected)  # the noise was large enough to do harm

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from match_rcnn.retrieval.running_top import block_rows, running_top, tile_columns, top_of_block
+from match_rcnn.retrieval.scoring import block_rows, running_top, tile_columns, top_of_block
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.modeling.streams.match_losses import PairCrossEntropy
-from match_rcnn.retrieval import MatchScorer
-from match_rcnn.retrieval.prepared import PreparedGallery
+from match_rcnn.retrieval.scoring import MatchScorer, PreparedGallery, PreparedQueries
 
 
 def random(seed, *shapes):
@@ -18,7 +17,6 @@ def test_a_score_by_hand():
     scorer = MatchScorer(torch.tensor([1.0, -2.0]), 0.5)
     queries, gallery = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[3.0, 1.0]])
     # 1 * 2^2 - 2 * 1^2 + 0.5 and 1 * 3^2 - 2 * 1^2 + 0.5
-    assert scorer.scores(queries, gallery).tolist() == [[2.5], [7.5]]
     found = scorer.top_k(queries, gallery, 1)
     assert found.scores.tolist() == [[2.5], [7.5]]
     assert found.indices.tolist() == [[0], [0]]
@@ -29,22 +27,12 @@ def test_it_is_the_match_network():
     weight, bias, queries, gallery = random(0, (2, 8), 2, (3, 8), (5, 8))
     classifier.load_state_dict({"fc.weight": 0.1 * weight, "fc.bias": bias})
     logits = classifier.logits(queries, gallery).detach()
-    expected = logits[..., 1] - logits[..., 0]
-    for scorer in (
-        MatchScorer.from_classifier(classifier.fc),
-        MatchScorer(*classifier.score_weights()),
-    ):
-        torch.testing.assert_close(scorer.scores(queries, gallery), expected)
-    opposite = MatchScorer.from_classifier(classifier.fc, similar=0)
-    torch.testing.assert_close(opposite.scores(queries, gallery), -expected)
+    found = MatchScorer(*classifier.score_weights()).top_k(queries, gallery, 5)
+    best = (logits[..., 1] - logits[..., 0]).sort(1, descending=True)
+    torch.testing.assert_close(found.scores, best.values.double(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.indices, best.indices)
     # The softmax's probability of "similar" is in the same order.
-    assert torch.equal(logits.softmax(-1)[..., 1].argsort(1), expected.argsort(1))
-
-
-def test_a_classifier_without_bias():
-    scorer = MatchScorer.from_classifier(torch.nn.Linear(4, 2, bias=False))
-    assert scorer.bias == 0
-    assert scorer.dim == 4
+    assert torch.equal(logits.softmax(-1)[..., 1].argsort(1, descending=True), found.indices)
 
 
 def test_euclidean_orders_unit_vectors_as_the_cosine():
@@ -60,7 +48,10 @@ def test_float32_error_is_small_far_from_zero(reference):
     expected = reference.scores(weight, 0.0, queries, gallery)
     w = weight
     naive = (queries**2 @ w)[:, None] - 2 * (queries * w) @ gallery.T + gallery**2 @ w
-    ours = MatchScorer(weight).scores(queries, gallery)
+    prepared = MatchScorer(weight).prepare(gallery)
+    moved = PreparedQueries(queries, prepared)
+    ((_, items),) = prepared.tiles(torch.float32, 300)
+    ours = (moved.vectors(torch.float32) @ items.T).double() + moved.offsets[:, None]
     naive_error, error = ((x - expected).abs().max().item() for x in (naive, ours))
     spread = expected.std().item()
     assert naive_error > 0.3 * spread
@@ -69,13 +60,6 @@ def test_float32_error_is_small_far_from_zero(reference):
     assert torch.equal(top.indices, reference.top(expected, 20))
     assert not torch.equal(naive.topk(20).indices, top.indices)
     torch.testing.assert_close(top.scores, expected.gather(1, top.indices), rtol=1e-13, atol=0)
-
-
-def test_scores_in_float64(reference):
-    weight, queries, gallery = random(3, 32, (7, 32), (90, 32))
-    found = MatchScorer(weight, 0.25).scores(queries, gallery, torch.float64)
-    expected = reference.scores(weight, 0.25, queries, gallery)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,8 +92,6 @@ def test_many_blocks(reference, small_blocks):
     scorer = MatchScorer(weight)
     expected = reference.scores(weight, 0.0, queries, gallery)
     assert torch.equal(scorer.top_k(queries, gallery, 9).indices, reference.top(expected, 9))
-    found = scorer.scores(queries, gallery).double()
-    torch.testing.assert_close(found, expected, rtol=0, atol=3e-5)
 
 
 def test_a_collapsed_model_gives_the_first_items():
@@ -141,8 +123,7 @@ def test_autocast_changes_no_result():
     weight, queries, gallery = random(8, 64, (20, 64), (800, 64))
     scorer = MatchScorer(weight)
     with torch.autocast("cpu", torch.bfloat16):
-        scores, found = scorer.scores(queries, gallery), scorer.top_k(queries, gallery, 10)
-    assert torch.equal(scores, scorer.scores(queries, gallery))
+        found = scorer.top_k(queries, gallery, 10)
     assert torch.equal(found.indices, scorer.top_k(queries, gallery, 10).indices)
 
 
@@ -150,8 +131,6 @@ def test_nothing_to_search():
     scorer = MatchScorer.euclidean(3)
     assert scorer.top_k(torch.zeros(0, 3), torch.zeros(5, 3), 2).indices.shape == (0, 2)
     assert scorer.top_k(torch.zeros(4, 3), torch.zeros(0, 3), 2).scores.shape == (4, 0)
-    assert scorer.scores(torch.zeros(4, 3), torch.zeros(0, 3)).shape == (4, 0)
-    assert scorer.scores(torch.zeros(0, 3), torch.zeros(2, 3)).shape == (0, 2)
     assert len(scorer.prepare(torch.zeros(0, 3), keep=True)) == 0
 
 
@@ -180,36 +159,17 @@ def test_numpy_and_memory_maps(tmp_path, reference):
     assert torch.equal(found.indices, reference.top(scores, 3))
 
 
-@pytest.mark.parametrize("centered", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_augmented_vectors_give_the_score(reference, centered, dtype):
-    weight, queries, gallery = random(11, 16, (6, 16), (40, 16))
-    queries, gallery = queries + 3, gallery + 3
-    center = gallery.double().mean(0) if centered else None
-    scorer = MatchScorer(weight, 0.75)
-    left = scorer.augment_queries(queries, center, dtype)
-    right = scorer.augment_gallery(gallery, center, dtype)
-    assert left.shape == (6, 17)
-    assert right.shape == (40, 17)
-    assert left.dtype == right.dtype == dtype
-    found = (left @ right.T).double() + scorer.query_offsets(queries, center)[:, None]
-    expected = reference.scores(weight, 0.75, queries, gallery)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-4
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda s: s.top_k(torch.zeros(2, 3), torch.zeros(2, 3), 0), "k must be at least 1"),
         (lambda s: s.top_k(torch.zeros(2, 4), torch.zeros(2, 3), 1), r"queries of shape \(n, 3\)"),
         (lambda s: s.top_k(torch.zeros(2, 3), torch.zeros(3), 1), r"gallery of shape \(n, 3\)"),
-        (lambda s: s.scores(torch.zeros(2, 3).int(), torch.zeros(2, 3)), "floating type"),
+        (lambda s: s.top_k(torch.zeros(2, 3).int(), torch.zeros(2, 3), 1), "floating type"),
         (lambda s: s.top_k(torch.full((2, 3), torch.nan), torch.zeros(2, 3), 1), "queries hold"),
         (lambda s: s.top_k(torch.zeros(2, 3), torch.full((2, 3), torch.inf), 1), "gallery holds"),
         (lambda s: MatchScorer(torch.zeros(2, 3)), "finite weights"),
         (lambda s: MatchScorer(torch.tensor([1.0, torch.nan])), "finite weights"),
-        (lambda s: MatchScorer.from_classifier(torch.nn.Linear(3, 1)), "2 logits, got 1"),
     ],
 )
 def test_errors(call, message):

@@ -209,7 +209,7 @@ def test_the_scorer_is_the_match_heads_classifier(opts, tmp_path):
         logits = head.classifier.logits(left, right).flatten()
     assert logits.shape == (2,)
     expected = float(logits[1] - logits[0])
-    assert model.scorer.scores(left, right).item() == pytest.approx(expected, rel=1e-4)
+    assert model.scorer.differences(left, right).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_fingerprint_sees_weights_and_settings_that_matter(model):

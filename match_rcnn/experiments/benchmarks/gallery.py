@@ -22,8 +22,8 @@ import torch
 
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.experiments.benchmarks.harness import Result
-from match_rcnn.retrieval.gallery.faiss import KINDS
 from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.retrieval.gallery.index import KINDS
 from match_rcnn.retrieval.gallery.items import GalleryItem, optional_module
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import Float32Array

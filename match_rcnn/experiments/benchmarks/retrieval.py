@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result:
     queries, gallery, classifier = _problem(args.queries, args.gallery, args.dim, args.device)
     few = queries[: args.pairwise_queries]
-    scorer = MatchScorer.from_classifier(classifier)
+    weight, bias = classifier.weight.detach(), classifier.bias.detach()
+    scorer = MatchScorer(weight[1].double() - weight[0].double(), bias.double().diff())
     found: dict[str, Any] = {}
     ways: dict[str, Callable[[], Any]] = {
         "pairwise network": lambda: found.update(pairwise=pairwise_top(few, gallery, classifier)),

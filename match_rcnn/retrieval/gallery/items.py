@@ -7,20 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 
 from match_rcnn.data.taxonomy import Category, Taxonomy
-from match_rcnn.utils.arrays import Float32Array
 
 #: A category by its id, by one of its names, or itself.
 CategoryLike = int | str | Category
 #: One of these or several: an item of any of them passes.
 CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 
-#: Modules that not every user needs -> the extra that installs them.
-_EXTRAS = {"lance": "gallery", "pyarrow": "gallery", "faiss": "index"} | {
-    "qdrant_client": "databases",
-    "ray": "ray",
+_EXTRAS = {"faiss": "index", "qdrant_client": "databases", "ray": "ray"} | {
+    "fsspec": "cloud",
     "huggingface_hub": "hub",
 }
 
@@ -34,17 +30,12 @@ class MissingPackageError(ImportError):
 
 
 def optional_module(name: str) -> Any:
-    """An imported module of one of the extras.
-
-    Raises:
-        MissingPackageError: with how to install it.
-    """
+    """An imported module of one of the extras. Raises: MissingPackageError: how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.split(".")[0]
-        extra = _EXTRAS.get(package)
-        install = f"match_rcnn[{extra}]" if extra else package.replace("_", "-")
+        extra = _EXTRAS.get(name.split(".")[0], "gallery")
+        install = f"match_rcnn[{extra}]"
         raise MissingPackageError(f"this needs {name}: pip install {install} ({error})") from error
 
 
@@ -85,34 +76,23 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found.
-
-    Attributes:
-        item: what was found.
-        score: w . (q - g)^2 + b; more is more alike. Its sigmoid is the match network's
-            probability that the pair matches, if it was trained to give one.
-    """
+    """An item that a search found, and its score w . (q - g)^2 + b; more is more alike."""
 
     item: GalleryItem
     score: float
 
     @property
     def probability(self) -> float:
-        """The sigmoid of ``score``."""
-        if self.score < 0:
-            return math.exp(self.score) / (1 + math.exp(self.score))
-        return 1 / (1 + math.exp(-self.score))
+        """The sigmoid of the score: the match network's, if it was trained to give one."""
+        small = math.exp(-abs(self.score))
+        return (small if self.score < 0 else 1) / (1 + small)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which model made the vectors: those of two models cannot be compared.
-
-    Attributes:
-        weights: of the model's parameters.
-        config: of the settings that change an embedding; "": not known, and so not compared.
-        name: for people, such as the checkpoint's path; not compared.
-    """
+    """Which model made the vectors, as those of two cannot be compared: hashes of its parameters,
+    and of the settings that change an embedding ("": not known, and so not compared); a name for
+    people."""
 
     weights: str
     config: str
@@ -123,8 +103,8 @@ class Fingerprint:
         return self.weights == other.weights and same_settings
 
     def __str__(self) -> str:
-        config = self.config[:12] or "unknown"
-        return f"{self.name or 'unnamed'} (weights {self.weights[:12]}, config {config})"
+        weights, config = self.weights[:12], self.config[:12] or "unknown"
+        return f"{self.name or 'unnamed'} (weights {weights}, config {config})"
 
 
 def parse_category(value: CategoryLike, taxonomy: Taxonomy) -> Category:
@@ -135,11 +115,8 @@ def parse_category(value: CategoryLike, taxonomy: Taxonomy) -> Category:
 
 
 def parse_filter(value: CategoryFilter, taxonomy: Taxonomy) -> tuple[str, ...] | None:
-    """The names, sorted, of the categories that a filter lets pass; None for all.
-
-    Raises:
-        ValueError: an unknown category, or an empty collection.
-    """
+    """The names, sorted, of the categories that a filter lets pass; None for all. Raises:
+    ValueError: an unknown category, or an empty collection."""
     if value is None:
         return None
     if isinstance(value, (int, np.integer, str, Category)):
@@ -147,42 +124,3 @@ def parse_filter(value: CategoryFilter, taxonomy: Taxonomy) -> tuple[str, ...] |
     if not value:
         raise ValueError("an empty collection of categories lets nothing pass; None means all")
     return tuple(sorted({parse_category(v, taxonomy).name for v in value}))
-
-
-def checked_vectors(
-    items: Collection[GalleryItem], vectors: Collection[Any], dim: int
-) -> Float32Array:
-    """(m, d) of the items' vectors.
-
-    Raises:
-        ValueError: one has another length or is not finite.
-    """
-    rows = np.empty((len(items), dim), np.float32)
-    for row, item, vector in zip(rows, items, vectors, strict=True):
-        values = np.asarray(vector)
-        if values.shape != (dim,):
-            raise ValueError(
-                f"item {item.id!r}: expected a vector of {dim} numbers, got shape {values.shape}"
-            )
-        row[:] = values
-    finite = np.isfinite(rows).all(1)
-    if not finite.all():
-        broken = list(items)[int(finite.argmin())]
-        raise ValueError(f"item {broken.id!r}: its vector is not finite")
-    return rows
-
-
-def encode_fields(item: GalleryItem) -> str:
-    """The item's fields as JSON, after a look at what else no column could hold.
-
-    Raises:
-        ValueError: an id that is no text, or fields that JSON cannot hold.
-    """
-    if not isinstance(item.id, str) or not item.id:
-        raise ValueError(f"expected an id that is a text and not empty, got {item.id!r}")
-    if item.box is not None and len(item.box) != 4:
-        raise ValueError(f"item {item.id!r}: expected a box x1, y1, x2, y2, got {item.box}")
-    try:
-        return orjson.dumps(item.fields, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    except TypeError as error:
-        raise ValueError(f"item {item.id!r} does not fit into JSON: {error}") from error

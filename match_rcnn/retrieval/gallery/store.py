@@ -1,33 +1,16 @@
 """The items of a gallery as a Lance data set: versions, each written whole or not at all.
 
-::
-
-    GALLERY/items.lance/     items, vectors, states; Lance's own files
-    GALLERY/photos.lance/    the photos that were indexed, if a catalogue was
-    GALLERY/index-NAME/      an index of one version (index.py)
-
-===================  =================  ========================================================
-column               type               holds
-===================  =================  ========================================================
-``id``               string             unique
-``category``         string             the taxonomy's name
-``image``            string
-``box``              float64[4]         x1, y1, x2, y2
-``score``            float64            the detector's
-``product``          string
-``attributes``       list of string
-``fields``           string             the caller's fields as JSON: what comes back
-one a field          string, float64,   the same fields, as SQL sees them: those with a plain name
-                     bool               and one type of value
-``vector``           float32[d]
-===================  =================  ========================================================
+Columns: ``id`` (text, unique), ``category`` (the taxonomy's name), ``image``, ``box`` (x1, y1, x2,
+y2), ``score`` (the detector's), ``product``, ``attributes`` (list of text), ``fields`` (JSON of the
+caller's: what comes back), ``vector`` (float32[d]); and one of each of the caller's fields that has
+a plain name and a text, a number or a truth value in it: the same fields, as SQL sees them.
 
 A change writes files that no version names and then a version that names them, if nobody else has
-written one that touches the same: then it looks again and tries again. Readers keep the version
-that they opened; its files stay for :data:`KEEP`. Rows have numbers of Lance's that never change
-(``_rowid``); a *position* is a row's place in one version.
+written one since; else it looks and tries again. Readers keep the version that they opened; its
+files stay for :data:`KEEP`. Rows have numbers of Lance's that never change (``_rowid``); a
+*position* is a row's place in one version.
 
-Shapes: ``N`` items of a version, ``d`` the vector's length.
+Shapes: ``N`` items of a version, ``d`` the vector's length, ``m`` of what is asked for.
 """
 
 import logging
@@ -38,42 +21,34 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from itertools import groupby, islice
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
-from match_rcnn.data.taxonomy import Category, Taxonomy
-from match_rcnn.retrieval.gallery.items import (
-    GalleryError,
-    GalleryItem,
-    checked_vectors,
-    encode_fields,
-    optional_module,
-)
+from match_rcnn.data.taxonomy import Taxonomy
+from match_rcnn.retrieval.gallery.items import GalleryError, GalleryItem, optional_module
 from match_rcnn.utils.arrays import Float32Array, IntArray
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: How long a reader may keep the version that it opened.
 KEEP = timedelta(days=1)
-#: Bytes of the ids and names that one SQL expression is made of.
-_TOKENS = 4096
-
-_BLOCK = 4096  # items that are encoded, checked and written at once
+#: Rows whose vectors are read at once.
+BLOCK = 2**16
+#: The columns that an item is made of -> their indices; JSON and boxes have none.
+OWN = {"id": "BTREE", "category": "BITMAP", "image": "BTREE", "box": "", "score": "BTREE"}
+OWN |= {"product": "BTREE", "attributes": "LABEL_LIST", "fields": ""}
+_OF_FIELDS = {"string": "BTREE", "double": "BTREE", "bool": "BITMAP"}
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
+_WRITTEN = 2**27  # bytes of vectors that are encoded, checked and written at once
+_NAMES = 4096  # ids of one SQL expression
 _ATTEMPTS = 20  # of a change that others come before
 _MANY = 16  # fragments of about one size that become one
-_TIERS = (2**10, 2**15, 2**20)  # rows
+_TIERS = (2**10, 2**14, 2**17)  # rows
 _UNINDEXED = 2**14  # rows that SQL may go through without the columns' indices
-_SPARSE = 32  # one of so many rows: fetched one by one, and not in a pass over all
-_INDICES = {"id": "BTREE", "category": "BITMAP", "image": "BTREE", "score": "BTREE"} | {
-    "product": "BTREE",
-    "attributes": "LABEL_LIST",
-}
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
-#: The columns that an item is made of.
-OWN = ("id", "category", "image", "box", "score", "product", "attributes", "fields")
 
 
 def quoted(texts: Iterable[str]) -> str:
@@ -82,38 +57,31 @@ def quoted(texts: Iterable[str]) -> str:
 
 
 class Snapshot:
-    """One version of the items, for reading.
-
-    Args:
-        dataset: Lance's, at the version.
-    """
+    """One version of the items, for reading. Args: dataset: Lance's, at the version."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.about, self.taxonomy = _read_about(dataset.schema.metadata[b"match_rcnn"])
-        self._categories = {c.name: c for c in self.taxonomy.categories}
-        #: N.
+        self.categories = {c.name: c for c in self.taxonomy.categories}
         self.num_rows: int = dataset.count_rows()
-
-    @property
-    def version(self) -> int:
-        return int(self.dataset.version)
+        self.version = int(dataset.version)
 
     @cached_property
     def state(self) -> dict[str, Any]:
         """What was noted with the version."""
-        return {k[11:]: orjson.loads(v) for k, v in self.dataset.config().items() if _is_ours(k)}
+        noted = ((k.partition("match_rcnn."), v) for k, v in self.dataset.config().items())
+        return {name: orjson.loads(v) for (_, ours, name), v in noted if ours}
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, str]:
         """The caller's fields that have a column -> its type."""
-        own = {*OWN, "vector"}
-        return {f.name: str(f.type) for f in self.dataset.schema if f.name not in own}
+        kinds = {f.name: str(f.type) for f in self.dataset.schema}
+        return {name: kind for name, kind in kinds.items() if name not in {*OWN, "vector"}}
 
     @cached_property
     def row_ids(self) -> IntArray:
         """(N,) Lance's number of each row."""
-        return self._row_ids(None)
+        return self._asked([], None)[1]
 
     @cached_property
     def _by_row_id(self) -> tuple[IntArray, IntArray]:
@@ -122,414 +90,272 @@ class Snapshot:
 
     def positions(self, row_ids: IntArray) -> IntArray:
         """(m,) where these rows are; -1 for those that are gone."""
-        if np.array_equal(row_ids, self.row_ids):
-            return np.arange(self.num_rows)
         known, order = self._by_row_id
-        place = np.searchsorted(known, row_ids).clip(max=max(0, len(known) - 1))
-        there = known[place] == row_ids if len(known) else np.zeros(len(row_ids), bool)
-        return np.where(there, order[place] if len(known) else -1, -1)
+        if not len(known):
+            return np.full(len(row_ids), -1)
+        place = np.searchsorted(known, row_ids).clip(max=len(known) - 1)
+        return np.where(known[place] == row_ids, order[place], -1)
 
     def select(self, sql: str) -> IntArray:
-        """Positions, rising, of the rows that an SQL expression lets pass.
+        """Positions, rising, of the rows that SQL lets pass. Raises: ValueError: wrong SQL."""
+        known = ", ".join([*OWN, *self.columns])
+        with _said(ValueError, f"no condition over {known}: {sql!r}"):
+            return np.sort(self.positions(self._asked([], sql)[1]))
 
-        Raises:
-            ValueError: it is no expression over the gallery's columns.
-        """
-        try:
-            return np.sort(self.positions(self._row_ids(sql)))
-        except (OSError, ValueError, RuntimeError) as error:
-            known = ", ".join([*OWN, *self.columns])
-            reason = str(error).split(", /")[0]
-            raise ValueError(f"no condition over {known}: {sql!r} ({reason})") from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """
-        Raises:
-            GalleryError: a file is not there or not whole.
-        """
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            reason = str(error).split(", /home")[0]
-            raise GalleryError(
-                f"version {self.version} of {self.dataset.uri} cannot be read: it is damaged, or "
-                f"so old that its files were deleted (then open it again): {reason}"
-            ) from error
-
-    def table(self, columns: Sequence[str]) -> Any:
-        """These columns of all items."""
-        with self._reading():
-            return self.dataset.to_table(columns=list(columns))
-
-    def _take(self, rows: IntArray, columns: Sequence[str]) -> Any:
-        with self._reading():
-            return self.dataset.take(rows, columns=list(columns))
-
-    def _row_ids(self, sql: str | None) -> IntArray:
-        table = self.dataset.to_table(columns=[], filter=sql, with_row_id=True)
-        rows: IntArray = table["_rowid"].to_numpy().astype(np.int64)
-        return rows
-
-    def find(self, ids: Sequence[str]) -> IntArray:
-        """(m,) the position of each id, -1 for one that is not there."""
+    def find(self, ids: Sequence[str], there: bool | None = None) -> IntArray:
+        """(m,) the position of each id, -1 for one that is not there. Raises: ValueError: one is
+        not there (``there`` is True), or is there (it is False)."""
         place: dict[str, int] = {}
-        if len(ids) > max(_TOKENS, self.num_rows // 8):
-            known = self.table(["id"])["id"]
-            inside = optional_module("pyarrow.compute").is_in(known, value_set=_strings(ids))
-            rows = np.flatnonzero(inside.to_numpy())
-            place = dict(zip(known.take(rows).to_pylist(), rows.tolist(), strict=True))
+        if len(ids) > max(_NAMES, self.num_rows // 8):
+            place = {name: row for row, name in enumerate(self.table(["id"])["id"].to_pylist())}
         else:
-            for start in range(0, len(ids) if self.num_rows else 0, _TOKENS):
-                sql = f"id IN ({quoted(ids[start : start + _TOKENS])})"
-                table = self.dataset.to_table(columns=["id"], filter=sql, with_row_id=True)
-                rows = self.positions(table["_rowid"].to_numpy().astype(np.int64))
-                place |= zip(table["id"].to_pylist(), rows.tolist(), strict=True)
+            for start in range(0, len(ids) if self.num_rows else 0, _NAMES):
+                sql = f"id IN ({quoted(ids[start : start + _NAMES])})"
+                table, row_ids = self._asked(["id"], sql)
+                rows = self.positions(row_ids).tolist()
+                place |= zip(table["id"].to_pylist(), rows, strict=True)
+        wrong = [] if there is None else [i for i in ids if (i in place) != there]
+        if wrong:
+            item, number = f"item {wrong[0]!r}", f"({len(wrong)} such ids)"
+            already = f"has an {item} already {number}; replace() puts a new one in its place"
+            reason = f"has no {item} {number}" if there else already
+            raise ValueError(f"{self.dataset.uri} {reason}")
         return np.array([place.get(i, -1) for i in ids], np.int64)
 
-    def items(self, rows: IntArray) -> list[GalleryItem]:
-        """The items at these positions."""
-        if not len(rows):
-            return []
-        return self.decode(self._take(rows, OWN))
+    def table(self, columns: Iterable[str]) -> Any:
+        """These columns of all items."""
+        with self._reading():
+            return self.dataset.to_table(columns=list(columns)).combine_chunks()
 
-    def decode(self, table: Any) -> list[GalleryItem]:
-        """The items of a table of the columns."""
-        return [_item(row, self._categories) for row in table.to_pylist()]
-
-    def all_items(self) -> Iterator[GalleryItem]:
-        for batch in self._batches(OWN):
-            yield from self.decode(batch)
-
-    def _batches(self, columns: Sequence[str], size: int = 2**14) -> Iterator[Any]:
+    def batches(self, columns: Iterable[str], size: int = 2**14) -> Iterator[Any]:
+        """As :meth:`table`, so many rows at a time."""
         with self._reading():
             yield from self.dataset.to_batches(columns=list(columns), batch_size=size)
 
+    def take(self, rows: IntArray, columns: Iterable[str]) -> Any:
+        """As :meth:`table`, of these positions."""
+        with self._reading():
+            return self.dataset.take(rows, columns=list(columns)).combine_chunks()
+
     def vectors(self, rows: IntArray) -> Float32Array:
-        """(m, d) the vectors at these positions, which rise where they are many."""
-        if len(rows) * _SPARSE < self.num_rows or (np.diff(rows) <= 0).any():
-            return _rows_of(self._take(rows, ["vector"])["vector"])
+        """(m, d) the vectors at these positions."""
         out = np.empty((len(rows), self.about["dim"]), np.float32)
-        for part, vectors in self.blocks(rows):
-            out[part] = vectors
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            column = self.take(rows[part], ["vector"])["vector"].combine_chunks()
+            out[part] = column.flatten().to_numpy().reshape(-1, out.shape[1])
         return out
 
-    def blocks(self, rows: IntArray, size: int = 2**14) -> Iterator[tuple[slice, Float32Array]]:
-        """Parts of these positions, which rise, with their vectors, in one pass over all."""
-        start = 0
-        for batch in self._batches(["vector"], size):
-            first, last = np.searchsorted(rows, [start, start + len(batch)])
-            if last > first:
-                vectors = _rows_of(batch["vector"])
-                whole = last - first == len(batch)
-                yield slice(first, last), vectors if whole else vectors[rows[first:last] - start]
-            start += len(batch)
+    def decode(self, table: Any) -> list[GalleryItem]:
+        """The items of a table of the columns ``OWN``."""
+        found = []
+        for row in table.to_pylist():
+            box, attributes = row["box"], tuple(row["attributes"] or ())
+            row |= {"box": box and tuple(box), "attributes": attributes}
+            row |= {"category": self.categories.get(row["category"])}
+            found.append(GalleryItem(**row | {"fields": orjson.loads(row["fields"] or "{}")}))
+        return found
+
+    def _asked(self, columns: list[str], sql: str | None) -> tuple[Any, IntArray]:
+        """A table, and Lance's numbers of its rows."""
+        table = self.dataset.to_table(columns=columns, filter=sql, with_row_id=True)
+        return table, table["_rowid"].to_numpy().astype(np.int64)
+
+    def _reading(self) -> Any:
+        what = f"version {self.version} of {self.dataset.uri} cannot be read: it is damaged, or so "
+        return _said(GalleryError, what + "old that its files were deleted (then open it again)")
 
 
 class Store:
-    """Where versions are made. Args: uri: of the data set, a path or an object store's."""
+    """Where versions are made. Args: uri: a path or an object store's; options: of the latter."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, options: dict[str, str] | None = None) -> None:
+        self.uri, self.options = uri, options
         self._lance = optional_module("lance")
         self._conflict = optional_module("lance.commit").CommitConflictError
 
-    @classmethod
-    def create(cls, uri: str, about: dict[str, Any]) -> "Store":
-        """An empty one. Args: about: ``dim``, ``taxonomy`` and what else never changes."""
-        store, arrow = cls(uri), optional_module("pyarrow")
-        noted = {"match_rcnn": orjson.dumps(about)}
-        schema = _schema(arrow, about["dim"], {}).with_metadata(noted)
-        empty = arrow.RecordBatchReader.from_batches(schema, [])
-        store._lance.write_dataset(empty, uri, schema, mode="create", enable_stable_row_ids=True)
-        return store
+    def create(self, about: dict[str, Any]) -> None:
+        """Make an empty one. Args: about: ``dim``, ``taxonomy`` and what else never changes."""
+        arrow = optional_module("pyarrow")
+        text, number = arrow.string(), arrow.float64()
+        kinds = dict.fromkeys(OWN, text) | {"box": arrow.list_(number, 4), "score": number}
+        kinds["attributes"] = arrow.list_(text)
+        kinds["vector"] = arrow.list_(arrow.float32(), about["dim"])
+        fields = [arrow.field(n, k, n not in ("id", "vector")) for n, k in kinds.items()]
+        schema = arrow.schema(fields, {"match_rcnn": orjson.dumps(about)})
+        self.put(schema.empty_table(), "create", enable_stable_row_ids=True)
+
+    def put(self, table: Any, mode: str, **options: Any) -> None:
+        """Create a data set, or append to it."""
+        options["storage_options"] = self.options
+        self._lance.write_dataset(table, self.uri, mode=mode, **options)
+
+    def dataset(self) -> Any:
+        """Lance's, of the newest version. Raises: OSError, ValueError: it is not there."""
+        return self._lance.dataset(self.uri, storage_options=self.options)
+
+    def newest(self) -> Snapshot:
+        return Snapshot(self.dataset())
 
     def exists(self) -> bool:
         try:
-            self._lance.dataset(self.uri)
+            return self.dataset() is not None
         except (ValueError, OSError):
             return False
-        return True
 
-    def newest(self) -> Snapshot:
-        return Snapshot(self._lance.dataset(self.uri))
-
-    def add(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> int:
-        """Add items, all or none; returns how many. Raises: ValueError."""
+    def write(
+        self, items: Iterable[GalleryItem], vectors: Iterable[Any]
+    ) -> tuple[list[str], list[str]]:
+        """Write items that no version names yet; returns what :meth:`change` is to be given.
+        Raises: ValueError: an id comes twice, or a category, vector or value does not fit."""
         ids: dict[str, None] = {}
-        new = self._write(_noting(items, ids), vectors)
+        written: list[str] = []
+        snapshot = self.newest()
+        pairs = zip(items, vectors, strict=True)
+        while block := list(islice(pairs, max(1024, _WRITTEN // (4 * snapshot.about["dim"])))):
+            for item, vector in block:
+                _check(item, np.shape(vector), snapshot)
+                if item.id in ids:
+                    raise ValueError(f"the id {item.id!r} comes twice")
+                ids[item.id] = None
+            rows = [item for item, _ in block]
+            dataset = self._with_columns(rows)
+            table = _table(dataset.schema, rows, [vector for _, vector in block])
+            with _said(GalleryError, f"{self.uri} cannot be written"):
+                new = self._lance.fragment.write_fragments(table, dataset, schema=table.schema)
+            written += [orjson.dumps(fragment.to_json()).decode() for fragment in new]
+        return list(ids), written
 
-        def operation(snapshot: Snapshot) -> Any:
-            _check_absent(snapshot, list(ids), self.uri)
-            return self._with(snapshot, new)
+    def change(self, ids: Sequence[str], written: Sequence[str], there: bool | None) -> int:
+        """Make a version without the items of these ids, which must be there, or must not, or may
+        (see :meth:`Snapshot.find`), and with what was written; returns how many were there. Raises:
+        ValueError; GalleryError: others were quicker every time."""
+        new = [self._lance.FragmentMetadata.from_json(text) for text in written]
 
-        if ids:
-            self._commit(operation)
-        return len(ids)
+        def commit() -> int:
+            snapshot = self.newest()
+            rows = snapshot.find(ids, there)
+            if new or (rows >= 0).any():
+                change = snapshot.dataset, self._operation(snapshot, ids, rows, new)
+                options = {"read_version": snapshot.version, "storage_options": self.options}
+                self._lance.LanceDataset.commit(*change, max_retries=0, **options)
+            return int((rows >= 0).sum())
 
-    def write_apart(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> list[str]:
-        """Write items that no version names yet, for :meth:`adopt` of any process."""
-        written = self._write(items, vectors)
-        return [orjson.dumps(fragment.to_json()).decode() for fragment in written]
+        return self._again(commit, self._conflict)
 
-    def adopt(self, ids: Sequence[str], written: Sequence[str]) -> None:
-        """Add what was written apart; items of these ids that are there already are replaced."""
-        read = self._lance.FragmentMetadata.from_json
-        new = [read(fragment) for fragment in written]
-
-        def operation(snapshot: Snapshot) -> Any:
-            if (snapshot.find(ids) >= 0).any():
-                return self._without(snapshot, ids, True, new)[0]
-            return self._with(snapshot, new)
-
-        if new:
-            self._commit(operation)
-
-    def _with(self, snapshot: Snapshot, new: list[Any]) -> Any:
-        """The operation that adds fragments."""
-        fragments = [f.metadata for f in snapshot.dataset.get_fragments()]
-        first = max([-1, *(f.id for f in fragments)]) + 1
-        for number, fragment in enumerate(new):
-            fragment.id = first + number
-        # A Merge names all fragments, so that it fails where any other change came before.
-        schema = snapshot.dataset.lance_schema
-        return self._lance.LanceOperation.Merge([*fragments, *new], schema)
-
-    def replace(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> int:
-        """Put new items in the place of those with their ids, all or none. Raises: ValueError."""
-        ids: dict[str, None] = {}
-        new = self._write(_noting(items, ids), vectors)
-        if ids:
-            self._commit(lambda snapshot: self._without(snapshot, list(ids), False, new)[0])
-        return len(ids)
-
-    def remove(self, ids: Sequence[str], missing_ok: bool) -> int:
-        """Remove items, all or none; returns how many. Raises: ValueError."""
-        removed = 0
-
-        def operation(snapshot: Snapshot) -> Any:
-            nonlocal removed
-            change, removed = self._without(snapshot, ids, missing_ok, [])
-            return change if removed else None
-
-        if ids:
-            self._commit(operation)
-        return removed
+    def _operation(
+        self, snapshot: Snapshot, ids: Sequence[str], rows: IntArray, new: list[Any]
+    ) -> Any:
+        fragments = snapshot.dataset.get_fragments()
+        if (rows < 0).all():
+            first = max([-1, *(f.fragment_id for f in fragments)]) + 1
+            for number, fragment in enumerate(new):
+                fragment.id = first + number
+            whole = [*(f.metadata for f in fragments), *new]
+            # A Merge names all fragments, so that it fails where any other change came before.
+            return self._lance.LanceOperation.Merge(whole, snapshot.dataset.lance_schema)
+        removed, updated, start = [], [], 0
+        for fragment in fragments:
+            end = start + fragment.count_rows()
+            mine = [ids[i] for i in np.flatnonzero((rows >= start) & (rows < end))]
+            if mine and (left := fragment.delete(f"id IN ({quoted(mine)})")):
+                updated.append(left)
+            elif mine:
+                removed.append(fragment.fragment_id)
+            start = end
+        return self._lance.LanceOperation.Update(removed, updated, new)
 
     def note(self, **state: Any) -> None:
         """Put into :attr:`Snapshot.state`; None takes out."""
-        encoded = {
-            f"match_rcnn.{k}": None if v is None else orjson.dumps(v).decode()
-            for k, v in state.items()
-        }
-        self._lance.dataset(self.uri).update_config(encoded)
+        noted = {k: None if v is None else orjson.dumps(v).decode() for k, v in state.items()}
+        self.dataset().update_config({f"match_rcnn.{k}": v for k, v in noted.items()})
 
     def tend(self) -> None:
         """Join small fragments and bring the columns' indices up to date, where it is time. What
         another writer's change prevents is left for the next time."""
-        dataset = self._lance.dataset(self.uri)
+        dataset = self.dataset()
         try:
             for rows in _TIERS:
                 small = [f for f in dataset.get_fragments() if f.physical_rows < rows]
                 if len(small) >= _MANY:
                     dataset.optimize.compact_files(target_rows_per_fragment=rows)
-            self._index_columns(_UNINDEXED)
+            self.index_columns(_UNINDEXED)
             if dataset.version % _MANY == 0:
                 dataset.cleanup_old_versions(older_than=KEEP)
-        except (OSError, RuntimeError, self._conflict) as error:
+        except (OSError, RuntimeError) as error:
             logger.debug("%s is left as it is: %s", self.uri, error)
 
     def compact(self, keep: timedelta) -> None:
         """Write anew what is left of fragments, and delete versions older than ``keep``."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                self._index_columns(0)  # fragments in an index are not joined with others
-                dataset = self._lance.dataset(self.uri)
-                dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
-                break
-            except (OSError, RuntimeError, self._conflict):
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-        self._lance.dataset(self.uri).cleanup_old_versions(older_than=keep)
 
-    def _index_columns(self, allowed: int) -> None:
+        def join() -> None:
+            self.index_columns(0)  # fragments in an index are not joined with others
+            self.dataset().optimize.compact_files(materialize_deletions_threshold=0.0)
+
+        self._again(join, OSError, RuntimeError)
+        self.dataset().cleanup_old_versions(older_than=keep)
+
+    def index_columns(self, allowed: int) -> None:
         """Indices of the columns, where more than ``allowed`` rows are in none."""
-        dataset = self._lance.dataset(self.uri)
+        dataset = self.dataset()
         rows = {f.fragment_id: f.count_rows() for f in dataset.get_fragments()}
-        own = {"string": "BTREE", "double": "BTREE", "bool": "BITMAP"}
-        wanted = _INDICES | {n: own[t] for n, t in Snapshot(dataset).columns.items()}
-        covered: dict[str, set[int]] = {name: set() for name in wanted}
+        kinds = OWN | {n: _OF_FIELDS[t] for n, t in Snapshot(dataset).columns.items()}
+        covered: dict[str, set[int]] = {name: set() for name, kind in kinds.items() if kind}
         for index in dataset.describe_indices():
             for segment in index.segments:
                 covered[index.field_names[0]] |= set(segment.fragment_ids)
-        behind = [n for n in wanted if sum(rows[f] for f in rows.keys() - covered[n]) > allowed]
-        for name in behind:
-            if covered[name]:
+        for name, inside in covered.items():
+            late = sum(rows[f] for f in rows.keys() - inside) > allowed
+            if late and inside:
                 dataset.optimize.optimize_indices(index_names=[f"{name}_idx"])
-            else:
-                dataset.create_scalar_index(name, wanted[name], name=f"{name}_idx")
+            elif late:
+                dataset.create_scalar_index(name, kinds[name], name=f"{name}_idx")
 
-    def _commit(self, operation: Callable[[Snapshot], Any]) -> None:
-        """Make a version of the newest one, again where another writer's change comes between.
+    def _with_columns(self, items: Iterable[GalleryItem]) -> Any:
+        """The newest data set, with columns for these items' fields. No reader sees a difference,
+        and the first value of a field decides."""
+        arrow = optional_module("pyarrow")
+        columns: dict[str, Any] = {}
+        for item in items:
+            for name, value in item.fields.items():
+                if name not in columns and (kind := _type(value)) and _PLAIN.fullmatch(name):
+                    columns[name] = arrow.field(name, arrow.type_for_alias(kind))
 
-        Args:
-            operation: what to do to a version; None: nothing.
+        def add() -> Any:
+            dataset = self.dataset()
+            missing = [f for name, f in columns.items() if name not in dataset.schema.names]
+            if missing:
+                dataset.add_columns(missing)
+            return dataset
 
-        Raises:
-            GalleryError: others were quicker every time.
-        """
+        return self._again(add, OSError, RuntimeError, ValueError)  # another may add them too
+
+    def _again(self, action: Callable[[], T], *errors: type[Exception]) -> T:
+        """Do what other writers may come before, until they do not."""
         for attempt in range(_ATTEMPTS):
-            snapshot = self.newest()
-            change = operation(snapshot)
-            if change is None:
-                return
             try:
-                self._lance.LanceDataset.commit(
-                    snapshot.dataset, change, read_version=snapshot.version, max_retries=0
-                )
-                return
-            except self._conflict:
+                return action()
+            except errors as error:
+                reason = error
                 time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
         raise GalleryError(
-            f"{self.uri}: others changed it {_ATTEMPTS} times meanwhile; try again later"
+            f"{self.uri}: others changed it {_ATTEMPTS} times meanwhile; try again later ({reason})"
         )
 
-    def _without(
-        self, snapshot: Snapshot, ids: Sequence[str], missing_ok: bool, new: list[Any]
-    ) -> tuple[Any, int]:
-        """The operation that removes these ids and adds fragments, and how many are removed."""
-        rows = snapshot.find(ids)
-        if (rows < 0).any() and not missing_ok:
-            missing = [i for i, row in zip(ids, rows, strict=True) if row < 0]
-            raise ValueError(f"{self.uri} has no item {missing[0]!r} ({len(missing)} such ids)")
-        gone, updated, start = [], [], 0
-        for fragment in snapshot.dataset.get_fragments():
-            end = start + fragment.count_rows()
-            mine = [i for i, row in zip(ids, rows.tolist(), strict=True) if start <= row < end]
-            if len(mine) == end - start:
-                gone.append(fragment.fragment_id)
-            elif mine:
-                updated.append(fragment.delete(f"id IN ({quoted(mine)})"))
-            start = end
-        operation = self._lance.LanceOperation.Update(
-            removed_fragment_ids=gone, updated_fragments=updated, new_fragments=new
-        )
-        return operation, int((rows >= 0).sum())
 
-    def _write(self, items: Iterable[GalleryItem], vectors: Iterable[Any]) -> list[Any]:
-        """Fragments that no version names yet."""
-        columns = self.newest().columns
-        return [
-            fragment
-            for known, blocks in groupby(_blocks(items, vectors, columns), lambda block: block[0])
-            for fragment in self._fragments(dict(known), (block[1:] for block in blocks))
-        ]
-
-    def _with_columns(self, columns: dict[str, str]) -> Any:
-        """The newest data set, which has these columns of fields. No reader sees a difference."""
-        arrow = optional_module("pyarrow")
-        types = {"string": arrow.string(), "double": arrow.float64(), "bool": arrow.bool_()}
-        for attempt in range(_ATTEMPTS):
-            dataset = self._lance.dataset(self.uri)
-            missing = [n for n in columns if n not in dataset.schema.names]
-            if not missing:
-                break
-            try:
-                dataset.add_columns([arrow.field(n, types[columns[n]]) for n in missing])
-            except (OSError, RuntimeError, ValueError, self._conflict):  # another adds them too
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-        return dataset
-
-    def _fragments(self, columns: dict[str, str], blocks: Iterable[Any]) -> list[Any]:
-        arrow = optional_module("pyarrow")
-        dataset = self._with_columns(columns)
-        schema = dataset.schema
-        failed: list[BaseException] = []
-
-        def batches() -> Iterator[Any]:
-            try:
-                for block in blocks:
-                    yield _batch(arrow, schema, *block)
-            except BaseException as error:
-                failed.append(error)
-                raise
-
-        reader = arrow.RecordBatchReader.from_batches(schema, batches())
-        try:
-            written = self._lance.fragment.write_fragments(reader, dataset, schema=schema)
-        except BaseException:
-            # What was passed through Lance is its own kind of error, with ours as a text.
-            raise (failed[0] if failed else GalleryError(f"{self.uri} cannot be written")) from None
-        return list(written)
+@contextmanager
+def _said(kind: type[Exception], what: str) -> Iterator[None]:
+    """Errors of Lance's in our words."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise kind(f"{what} ({str(error).split(', /home')[0]})") from error
 
 
 @lru_cache(maxsize=16)
 def _read_about(noted: bytes) -> tuple[dict[str, Any], Taxonomy]:
     about = orjson.loads(noted)
     return about, Taxonomy.from_dict(about["taxonomy"])
-
-
-def _is_ours(key: str) -> bool:
-    return key.startswith("match_rcnn.")
-
-
-def _strings(texts: Sequence[str]) -> Any:
-    arrow = optional_module("pyarrow")
-    return arrow.array(list(texts), arrow.string())
-
-
-def _schema(arrow: Any, dim: int, columns: dict[str, Any]) -> Any:
-    return arrow.schema(
-        [
-            arrow.field("id", arrow.string(), nullable=False),
-            ("category", arrow.string()),
-            ("image", arrow.string()),
-            ("box", arrow.list_(arrow.float64(), 4)),
-            ("score", arrow.float64()),
-            ("product", arrow.string()),
-            ("attributes", arrow.list_(arrow.string())),
-            ("fields", arrow.string()),
-            arrow.field("vector", arrow.list_(arrow.float32(), dim), nullable=False),
-            *columns.items(),
-        ]
-    )
-
-
-def _item(row: dict[str, Any], categories: dict[str, Category]) -> GalleryItem:
-    return GalleryItem(
-        row["id"],
-        categories[row["category"]] if row["category"] is not None else None,
-        row["image"],
-        tuple(row["box"]) if row["box"] is not None else None,
-        row["score"],
-        row["product"],
-        tuple(row["attributes"] or ()),
-        orjson.loads(row["fields"]) if row["fields"] else {},
-    )
-
-
-def _rows_of(vectors: Any) -> Float32Array:
-    """(m, d) of a column of vectors."""
-    if hasattr(vectors, "combine_chunks"):
-        vectors = vectors.combine_chunks()
-    flat: Float32Array = vectors.flatten().to_numpy()
-    return flat.reshape(len(vectors), -1)
-
-
-def _blocks(
-    items: Iterable[GalleryItem], vectors: Iterable[Any], columns: dict[str, str]
-) -> Iterator[tuple[Any, list[GalleryItem], list[Any]]]:
-    """(columns so far, items, their vectors), a block at a time."""
-    columns, taken = dict(columns), (*OWN, "vector")
-    pairs = zip(items, vectors, strict=True)
-    while block := list(islice(pairs, _BLOCK)):
-        for item, _ in block:
-            for name, value in item.fields.items():
-                if name not in columns and _PLAIN.fullmatch(name) and name not in taken:
-                    kind = _type(value)
-                    columns |= {name: kind} if kind else {}
-        yield tuple(columns.items()), [item for item, _ in block], [v for _, v in block]
 
 
 def _type(value: Any) -> str | None:
@@ -541,40 +367,42 @@ def _type(value: Any) -> str | None:
     return "string" if isinstance(value, str) else None
 
 
-def _batch(arrow: Any, schema: Any, items: list[GalleryItem], vectors: list[Any]) -> Any:
-    columns = []
-    for column in schema:
-        if column.name == "vector":
-            rows = checked_vectors(items, vectors, column.type.list_size)
-            flat = arrow.array(rows.reshape(-1))
-            columns.append(arrow.FixedSizeListArray.from_arrays(flat, rows.shape[1]))
-        elif column.name == "fields":
-            columns.append(arrow.array([encode_fields(i) for i in items], column.type))
-        elif column.name == "category":
-            names = [i.category.name if i.category else None for i in items]
-            columns.append(arrow.array(names, column.type))
-        elif column.name in OWN:
-            columns.append(arrow.array([getattr(i, column.name) for i in items], column.type))
-        else:
-            kind, values = str(column.type), (i.fields.get(column.name) for i in items)
-            typed = [v if _type(v) == kind else None for v in values]
-            columns.append(arrow.array(typed, column.type))
-    return arrow.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _noting(items: Iterable[GalleryItem], ids: dict[str, None]) -> Iterator[GalleryItem]:
-    """Pass items on and note their ids."""
+def _table(schema: Any, items: Sequence[GalleryItem], vectors: Sequence[Any]) -> Any:
+    """Items as a table. Raises: ValueError: something of an item does not fit."""
+    arrow = optional_module("pyarrow")
+    rows = np.empty((len(items), schema.field("vector").type.list_size), np.float32)
+    for row, vector in zip(rows, vectors, strict=True):
+        row[:] = vector
+    finite = np.isfinite(rows).all(1)
+    if not finite.all():
+        raise ValueError(f"item {items[int(finite.argmin())].id!r}: its vector is not finite")
+    columns: dict[str, Any] = {name: [getattr(i, name) for i in items] for name in OWN}
+    columns["fields"] = []
     for item in items:
-        if item.id in ids:
-            raise ValueError(f"the id {item.id!r} comes twice")
-        ids[item.id] = None
-        yield item
+        try:
+            encoded = orjson.dumps(item.fields, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError as error:
+            raise ValueError(f"item {item.id!r} does not fit into JSON: {error}") from error
+        columns["fields"].append(encoded.decode())
+    columns["category"] = [i.category.name if i.category else None for i in items]
+    columns["vector"] = arrow.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
+    for name in schema.names:
+        if name not in columns:
+            kind, values = str(schema.field(name).type), [i.fields.get(name) for i in items]
+            columns[name] = [v if _type(v) == kind else None for v in values]
+    return arrow.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _check_absent(snapshot: Snapshot, ids: Sequence[str], uri: str) -> None:
-    known = [i for i, row in zip(ids, snapshot.find(ids), strict=True) if row >= 0]
-    if known:
-        raise ValueError(
-            f"{uri} has an item {known[0]!r} already ({len(known)} such ids); "
-            "replace() puts a new one in its place"
-        )
+def _check(item: GalleryItem, shape: tuple[int, ...], snapshot: Snapshot) -> None:
+    kind, dim, reason = item.category, snapshot.about["dim"], ""
+    if not isinstance(item.id, str) or not item.id:
+        raise ValueError(f"expected an id that is a text and not empty, got {item.id!r}")
+    if kind is not None and kind != snapshot.categories.get(kind.name):
+        taxonomy = snapshot.taxonomy.name
+        reason = f"{kind.name!r} is no category of the gallery's taxonomy {taxonomy!r}"
+    if item.box is not None and len(item.box) != 4:
+        reason = f"expected a box x1, y1, x2, y2, got {item.box}"
+    if shape != (dim,):
+        reason = f"expected a vector of {dim} numbers, got shape {shape}"
+    if reason:
+        raise ValueError(f"item {item.id!r}: {reason}")

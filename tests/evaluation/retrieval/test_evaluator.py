@@ -14,7 +14,7 @@ from match_rcnn.evaluation.retrieval.files import (
 )
 from match_rcnn.evaluation.retrieval.protocol import score_retrieval
 from match_rcnn.evaluation.submission import check_results
-from match_rcnn.retrieval import MatchScorer
+from match_rcnn.retrieval.scoring import MatchScorer
 
 HEIGHT, WIDTH = 100, 200
 PRODUCTS = 6

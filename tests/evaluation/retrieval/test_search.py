@@ -12,7 +12,7 @@ from match_rcnn.evaluation.retrieval.search import (
     score_similarities,
     search,
 )
-from match_rcnn.retrieval import MatchScorer
+from match_rcnn.retrieval.scoring import MatchScorer
 
 
 def embedded(image_ids, embeddings):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a process canno
 @pytest.fixture(scope="module")
 def server():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["match_rcnn.retrieval.gallery.gallery", "lance", __name__])
+    modules = ["match_rcnn.retrieval.gallery.gallery", "lance", "lance.file", "faiss", __name__]
+    context.set_forkserver_preload(modules)
     return context
 
 
@@ -50,8 +52,9 @@ def content(folder):
     ids = [item.id for item in gallery]
     values = gallery.vectors(ids)[:, 0].tolist()
     assert [item.fields["v"] for item in gallery] == values
-    found = {hit.item.id for hit in gallery.search(np.zeros(2), 99, where="v >= 0")[0]}
-    assert found == set(ids)
+    for method in ("exact", "index" if gallery.index_info else "auto"):
+        (hits,) = gallery.search(np.zeros(2), 99, where="v >= 0", method=method)
+        assert {hit.item.id for hit in hits} == set(ids)
     return dict(zip(ids, values, strict=True)), gallery.images
 
 
@@ -60,7 +63,7 @@ def start(folder):
     put(gallery, gallery.add, ["a", "b", "c"], 1)
     put(gallery, gallery.add, ["d"], 2)
     gallery.remove(["b"])
-    gallery._store._index_columns(0)
+    gallery._store.index_columns(0)
     gallery.refresh()
 
 
@@ -76,8 +79,10 @@ CHANGES = {
     "compact": lambda g: g.compact(timedelta(0)),
     "new field": lambda g: g.add([GalleryItem("z", fields={"v": 5, "w": 1})], [[5, 5]]),
 }
-# A change of several versions, each of which may be the last.
+# Changes of several versions, each of which may be the last.
 STEPS = {"take_in": take_in}
+if find_spec("faiss"):
+    STEPS["index"] = lambda g: g.build_index("flat", num_queries=2)
 
 
 def work(name, folder, ready, go, size=None):
@@ -234,23 +239,20 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path):
 
 def commits(monkeypatch, gallery, change, between_them):
     """Run ``change`` of a gallery; ``between_them`` comes before its first commit."""
-    real, asked = Store._commit, []
+    real, asked = Store._operation, []
 
-    def commit(store, operation):
-        def slow(snapshot):
-            decided = operation(snapshot)
-            if not asked:
-                asked.append(True)
-                between_them()
-            return decided
+    def slow(store, *arguments):
+        decided = real(store, *arguments)
+        if not asked:
+            asked.append(True)
+            between_them()
+        return decided
 
-        return real(store, slow)
-
-    monkeypatch.setattr(Store, "_commit", commit)
+    monkeypatch.setattr(Store, "_operation", slow)
     try:
         return change(gallery)
     finally:
-        monkeypatch.setattr(Store, "_commit", real)
+        monkeypatch.setattr(Store, "_operation", real)
 
 
 def test_two_writers_of_different_items(tmp_path, monkeypatch):
@@ -310,7 +312,7 @@ def test_a_writer_that_always_loses_is_told(tmp_path, monkeypatch):
     folder = tmp_path / "index"
     start(folder)
     gallery, other = Store(f"{folder}/items.lance"), Gallery.open(folder)
-    real, count = gallery._without, []
+    real, count = gallery._operation, []
 
     def slow(*arguments):
         found = real(*arguments)
@@ -318,9 +320,9 @@ def test_a_writer_that_always_loses_is_told(tmp_path, monkeypatch):
         put(other, other.replace, ["a"], len(count))
         return found
 
-    monkeypatch.setattr(gallery, "_without", slow)
+    monkeypatch.setattr(gallery, "_operation", slow)
     with pytest.raises(GalleryError, match="others changed it 20 times meanwhile"):
-        gallery.remove(["a"], False)
+        gallery.change(["a"], [], True)
     assert content(folder)[0]["a"] == 20
 
 

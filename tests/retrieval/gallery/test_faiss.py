@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from match_rcnn.data.taxonomy import DEEPFASHION2
-from match_rcnn.retrieval.gallery import faiss as gallery_faiss
+from match_rcnn.retrieval.gallery import index as gallery_index
 from match_rcnn.retrieval.gallery import items as gallery_items
 from match_rcnn.retrieval.gallery import search as gallery_search
-from match_rcnn.retrieval.gallery.faiss import EuclideanForm
+from match_rcnn.retrieval.gallery.export import ScoreForm
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryError, GalleryItem, MissingPackageError
 from match_rcnn.retrieval.scoring import MatchScorer
@@ -54,9 +54,8 @@ def mean_shared(left, right):
 def test_the_euclidean_form_is_the_match_score(weight):
     rng = np.random.default_rng(1)
     queries, items = rng.normal(3, 1, (4, DIM)), rng.normal(3, 1, (30, DIM))
-    form = EuclideanForm(weight, np.full(DIM, 3.0))
-    form = EuclideanForm(weight, form.center, float(form.heights(items).max()))
-    assert form.dim == 16
+    form = ScoreForm.of(MatchScorer(weight, 0.5), items, [items[:9], items[9:]], "euclidean")
+    assert form.size == 16
     assert form.items(items)[:, DIM].any() == (weight > 0).any()
     assert not form.items(items)[:, DIM + 1 :].any()
     distance = np.square(form.queries(queries)[:, None] - form.items(items)[None]).sum(-1)
@@ -65,7 +64,7 @@ def test_the_euclidean_form_is_the_match_score(weight):
     np.testing.assert_allclose(constant, constant[:, :1].repeat(30, 1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", gallery_faiss.KINDS)
+@pytest.mark.parametrize("kind", gallery_index.KINDS)
 def test_every_kind_finds_what_the_exact_search_finds(faiss, tmp_path, weight, kind):
     gallery, _, _ = make(tmp_path / "index", weight)
     info = gallery.build_index(kind, target_recall=0.99, k=10, num_queries=50)
@@ -82,7 +81,7 @@ def test_every_kind_finds_what_the_exact_search_finds(faiss, tmp_path, weight, k
     assert all(hit.score == pytest.approx(exact_scores[hit.item.id]) for hit in found[0])
 
 
-@pytest.mark.parametrize("kind", gallery_faiss.KINDS)
+@pytest.mark.parametrize("kind", gallery_index.KINDS)
 def test_filters_come_before_the_index(faiss, tmp_path, kind):
     gallery, vectors, which = make(tmp_path / "index", np.full(DIM, -1.0))
     gallery.build_index(kind, target_recall=0.5, k=5, num_queries=20)
@@ -140,7 +139,7 @@ def test_removing_all_that_is_indexed_drops_the_index(faiss, tmp_path):
 
 
 @pytest.mark.parametrize("number", [1, 2, 39])
-@pytest.mark.parametrize("kind", gallery_faiss.KINDS)
+@pytest.mark.parametrize("kind", gallery_index.KINDS)
 def test_small_galleries(faiss, tmp_path, kind, number):
     gallery, vectors, _ = make(tmp_path / "index", np.full(DIM, -1.0), number)
     assert gallery.build_index(kind, num_queries=10)["recall"] == 1
@@ -258,6 +257,24 @@ def test_few_that_pass_are_all_looked_at(monkeypatch, tmp_path):
     for method in ("index", "auto"):
         found = gallery.search(vectors[:3], 20, where="rare < 150", method=method)
         assert [len(hits) for hits in found] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("kind", ["ivf", None])
+def test_ten_thousand_that_were_removed_are_never_found(tmp_path, kind):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(30_000, DIM)).astype(np.float32)
+    gallery = Gallery.create(tmp_path / "index", MatchScorer.euclidean(DIM))
+    gallery.add((GalleryItem(str(n), fields={"n": n}) for n in range(30_000)), vectors)
+    if kind:
+        gallery.build_index(kind, num_queries=10)
+    gone = {str(n) for n in range(0, 30_000, 3)}
+    assert gallery.remove(gone) == 10_000
+    for reader in (gallery, Gallery.open(gallery.folder, cache_bytes=0)):
+        for where in (None, "n < 15000", "n < 30"):
+            for hits in reader.search(vectors[:300:3], 50, where=where):
+                assert len(hits) == (20 if where == "n < 30" else 50)
+                assert not gone & {hit.item.id for hit in hits}
 
 
 def test_a_name_that_leads_out_of_the_gallery_is_refused(faiss, tmp_path):

@@ -202,7 +202,9 @@ def test_what_is_no_gallery_is_refused(tmp_path, gallery):
     old = tmp_path / "old"
     old.mkdir()
     (old / "manifest.json").write_text('{"format": 1}')
-    with pytest.raises(GalleryError, match=r"is a gallery of format 1; .* --convert .*old NEW"):
+    with pytest.raises(
+        GalleryError, match=r"of format 1; match-rcnn index --convert .*old --output"
+    ):
         Gallery.open(old)
 
 
@@ -227,7 +229,7 @@ def test_many_additions_make_few_fragments(gallery):
 @pytest.mark.parametrize("queries", [1, 3, 20])
 @pytest.mark.parametrize("cache_bytes", [0, 2000, 10**9])
 def test_exact_search_in_and_out_of_memory(tmp_path, monkeypatch, cache_bytes, queries):
-    monkeypatch.setattr("match_rcnn.retrieval.gallery.search._BLOCK", 16)
+    monkeypatch.setattr("match_rcnn.retrieval.gallery.search.BLOCK", 16)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(100, 4)).astype(np.float32)
     weight = rng.normal(size=4)
@@ -276,7 +278,7 @@ def test_where_is_sql_over_the_fields(line):
 
 def test_sql_sees_what_other_writers_and_changes_left(line):
     """Indices of the columns are built for the first items only; what comes later counts too."""
-    line._store._index_columns(0)
+    line._store.index_columns(0)
     line.add([GalleryItem("new", SKIRT, fields={"price": 3, "shop": "o'neill"})], [[50, 0]])
     line.replace([GalleryItem("i3", SKIRT, fields={"price": 70.5})], [[3, 0]])
     line.remove(["i2"])
