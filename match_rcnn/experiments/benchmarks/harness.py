@@ -4,7 +4,6 @@ import ctypes
 import gc
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -103,6 +102,8 @@ def reset_peak() -> float:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
+        import resource  # which Windows does not have
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return _status_mib("VmRSS")
 
