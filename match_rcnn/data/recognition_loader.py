@@ -7,7 +7,7 @@ same name.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from match_rcnn.data.given_boxes import attributes_of
 from match_rcnn.data.loader import Batch, Mixture, list_collator
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream
 from match_rcnn.data.readable import ReadableSamples
+from match_rcnn.data.recognition import Records
 from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.utils.arrays import IntArray
@@ -112,9 +113,9 @@ class ItemPairs:
         groups: dict[tuple[int, str], dict[Any, list[int]]] = defaultdict(lambda: defaultdict(list))
         first = 0
         for k, part in enumerate(parts):
-            for i, record in enumerate(part):
-                if record.get("item"):
-                    groups[k, record["item"]][record.get("domain")].append(first + i)
+            for i, (item, domain) in enumerate(_items(part)):
+                if item:
+                    groups[k, item][domain].append(first + i)
             first += len(part)
         found = cls()
         for domains in groups.values():
@@ -131,6 +132,33 @@ class ItemPairs:
         """The image and one of its partners, each with equal chances."""
         partners = self._partners[anchor]
         return anchor, partners[int(generator.integers(len(partners)))]
+
+
+def _items(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str | None, str | None]]:
+    """The item and the domain of each record, None where there is none."""
+    if not isinstance(records, Records):
+        yield from ((record.get("item"), record.get("domain")) for record in records)
+        return
+    nothing = [None] * len(records)
+    columns = (
+        records.column(name).tolist() if name in records[0] else nothing
+        for name in ("item", "domain")
+    )
+    yield from zip(*columns, strict=True)
+
+
+def count_attributes(parts: Sequence[Relabelled]) -> IntArray:
+    """(2, A) of how many images it is known that they have each attribute not, and have it."""
+    counts = np.zeros((2, parts[0].num_attributes), np.int64)
+    for part in parts:
+        if isinstance(part.items, Records):  # packed, and many
+            counts[:, part.attributes] += part.items.attribute_counts()[:, ::-1].T
+            continue
+        for record in part.items:
+            labels = record["annotations"][0].get("attributes")
+            if labels is not None:
+                counts[:, part.attributes] += np.stack([labels == -1, labels == 1])
+    return counts
 
 
 def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdata.DataLoader[Batch]:

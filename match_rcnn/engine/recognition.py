@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader
@@ -13,6 +12,7 @@ from match_rcnn.data.recognition_loader import (
     Relabelled,
     build_recognition_test_loader,
     build_recognition_train_loader,
+    count_attributes,
 )
 from match_rcnn.engine.schedule import IN_EPOCHS, epochs_to_iterations, scale_to_processes
 from match_rcnn.engine.trainer import MatchRCNNTrainer
@@ -25,7 +25,7 @@ class RecognitionTrainer(MatchRCNNTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         model: Any = getattr(self._trainer.model, "module", self._trainer.model)
-        model.learn_counts(count_attributes(_records(cfg)))
+        model.learn_counts(torch.from_numpy(count_attributes(_records(cfg))))
 
     @classmethod
     def plan(cls, cfg: CfgNode) -> CfgNode:
@@ -48,17 +48,6 @@ def _records(cfg: CfgNode) -> list[Relabelled]:
     return [Relabelled(name, taxonomy_from_config(cfg)) for name in cfg.DATASETS.TRAIN]
 
 
-def count_attributes(parts: list[Relabelled]) -> torch.Tensor:
-    """(2, A) of how many images it is known that they have each attribute not, and have it."""
-    counts = np.zeros((2, parts[0].num_attributes), np.int64)
-    for part in parts:
-        for record in part.items:
-            labels = record["annotations"][0].get("attributes")
-            if labels is not None:
-                counts[:, part.attributes] += np.stack([labels == -1, labels == 1])
-    return torch.from_numpy(counts)
-
-
 def describe_recognition(cfg: CfgNode) -> str:
     """The data sets of a config with their labels, told before a run starts."""
     taxonomy = taxonomy_from_config(cfg)
@@ -66,10 +55,10 @@ def describe_recognition(cfg: CfgNode) -> str:
     for what, names in (("training", cfg.DATASETS.TRAIN), ("evaluation", cfg.DATASETS.TEST)):
         for name in names:
             records = DatasetCatalog.get(name)
-            found = [record["annotations"][0] for record in records]
-            counts = [sum(key in a for a in found) for key in _LABELS.values()]
-            rows.append((what, name, len(found), *counts, len(ItemPairs.of([records]).anchors)))
-    headers = ("", "data set", "images", *_LABELS, "in pairs")
+            labels = [key for key in _LABELS if key in records[0]["annotations"][0]]
+            pairs = len(ItemPairs.of([records]).anchors)
+            rows.append((what, name, len(records), ", ".join(labels), pairs))
+    headers = ("", "data set", "images", "labels", "in pairs")
     words = (
         f"{taxonomy.num_categories} categories, {len(taxonomy.attributes)} attributes; heads: "
         f"{', '.join(cfg.MODEL.RECOGNITION.HEADS)}"
@@ -77,4 +66,4 @@ def describe_recognition(cfg: CfgNode) -> str:
     return f"{tabulate(rows, headers=headers, tablefmt='simple')}\n{words}"
 
 
-_LABELS = {"categories": "category_id", "attributes": "attributes", "landmarks": "landmarks"}
+_LABELS = ("category_id", "attributes", "landmarks")

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
-from match_rcnn.data.recognition_loader import ItemPairs, Relabelled, places, taxonomy_to_recognise
+from match_rcnn.data.recognition import load_records, register_deepfashion
+from match_rcnn.data.recognition_loader import (
+    ItemPairs,
+    Relabelled,
+    count_attributes,
+    places,
+    taxonomy_to_recognise,
+)
+from match_rcnn.data.sources.deepfashion_benchmarks import FOLDERS
 from match_rcnn.data.taxonomy import Category
+from tests.data.deepfashion_trees import consumer2shop_tree
 
 NAMES = ("one_train", "two_train")
 
@@ -36,6 +45,26 @@ def test_attributes_are_told_apart_by_name_and_categories_are_the_first_set_s():
     first, second = (Relabelled(name, taxonomy)[0]["annotations"][0] for name in NAMES)
     assert (first["category_id"], first["attributes"].tolist()) == (0, [1, -1, 0])
     assert (second["category_id"], second["attributes"].tolist()) == (1, [0, 1, -1])
+
+
+def test_attributes_are_counted_where_they_are_known():
+    parts = [Relabelled(name, taxonomy_to_recognise(NAMES)) for name in NAMES]
+    assert count_attributes(parts).tolist() == [[0, 3, 3], [3, 3, 0]]  # absent, present
+
+
+def test_stored_records_count_the_same_by_their_columns(tmp_path):
+    root = consumer2shop_tree(tmp_path / "deepfashion" / FOLDERS["consumer2shop"])
+    records = load_records(root, "consumer2shop", "test")
+    by_columns, plain = ItemPairs.of([records]), ItemPairs.of([list(records)])
+    assert by_columns == plain
+    assert by_columns.anchors
+    register_deepfashion(tmp_path)
+    taxonomy = taxonomy_to_recognise(["deepfashion_consumer2shop_test"])
+    part = Relabelled("deepfashion_consumer2shop_test", taxonomy)
+    counts = count_attributes([part])
+    part.items = list(part.items)
+    assert counts.tolist() == count_attributes([part]).tolist()
+    assert counts.any()
 
 
 def test_places():

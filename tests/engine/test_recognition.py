@@ -1,7 +1,6 @@
 """FashionNet's parts by train_net: a run of some steps, resumed, evaluated; on either host."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ import torch
 from match_rcnn.d2 import default_argument_parser
 from match_rcnn.data.sources.deepfashion_labels import FOLDERS
 from match_rcnn.engine.run import train_or_evaluate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import deepfashion_trees as trees
+from tests.data import deepfashion_trees as trees
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,6 +12,7 @@ from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.engine.weights import convert
 from match_rcnn.modeling.backbones import TorchvisionBackbone
+from match_rcnn.modeling.recognition import schedule
 from match_rcnn.modeling.recognition.schedule import Stages, Weights
 from match_rcnn.modeling.taxonomy import set_taxonomy
 
@@ -165,6 +166,14 @@ def test_stages_take_turns():
     stages = Stages((2, 3), Weights(1.0, 0.2), Weights(0.2, 1.0))
     assert [stages.weights(i).landmarks for i in range(7)] == [1, 1, 0.2, 0.2, 0.2, 1, 1]
     assert Stages().weights(5) == Weights(1.0, 1.0)
+
+
+def test_several_processes_wait_for_every_gradient(monkeypatch):
+    monkeypatch.setattr(schedule.comm, "get_world_size", lambda: 2)
+    keys = {"LENGTHS": (2, 3), "REST": (0.0, 1.0)}
+    cfg = config(**{f"MODEL__RECOGNITION__STAGES__{key}": value for key, value in keys.items()})
+    with pytest.raises(ValueError, match=r"STAGES.REST is \(0.0, 1.0\): with several processes"):
+        build_model(cfg)
 
 
 def test_results_are_in_the_file_s_pixels():
