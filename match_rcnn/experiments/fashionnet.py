@@ -173,13 +173,13 @@ def _metrics(run: Path) -> dict[str, float] | None:
 def markdown(summary: dict[str, Any]) -> str:
     """The table, and what it was measured with."""
     plan = summary["plan"]
-    seeds = ", ".join(map(str, plan["seeds"]))
+    seeds = ", ".join(map(str, sorted({run["seed"] for run in summary["runs"]})))
     options = plan["opts"]
     changed = " ".join(f"`{k} {v}`" for k, v in zip(options[::2], options[1::2], strict=True))
     how = (
         f"Measured on generated data (`tools/make_synthetic_deepfashion.py`), {plan['train']} "
         f"training and {plan['test']} test images of {plan['pixels']} pixels, in-shop half as many "
-        f"and as many; `{plan['config']}`"
+        f"to train on and as many to search; `{plan['config']}`"
         f"{f' with {changed}' if changed else ''}. Percent but for the landmark error (normalised "
         f"by the box, less is better); mean ± standard deviation over the seeds {seeds}."
     )
