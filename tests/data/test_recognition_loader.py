@@ -14,7 +14,7 @@ from match_rcnn.data.recognition_loader import (
     places,
     taxonomy_to_recognise,
 )
-from match_rcnn.data.sources.deepfashion_benchmarks import FOLDERS
+from match_rcnn.data.sources.deepfashion_labels import FOLDERS
 from match_rcnn.data.taxonomy import Category
 from tests.data.deepfashion_trees import consumer2shop_tree
 
