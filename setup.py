@@ -98,8 +98,8 @@ setup(
     # The configs lie at the top, where people find them, and go along inside of the package.
     package_dir={"match_rcnn.configs": "configs"},
     package_data={
-        "match_rcnn": ["py.typed"],
         "match_rcnn.configs": ["*.yaml"],
+        "match_rcnn": ["py.typed", "models/*.safetensors"],
         "match_rcnn.data": ["*.json"],
         "match_rcnn.reporting": ["templates/*"],
         "match_rcnn.data.sources": ["*.json"],
