@@ -1,3 +1,6 @@
+from hashlib import sha256
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -106,3 +109,24 @@ def test_shipped_models_go_by_their_names():
     for name, path in shipped_models().items():
         assert find_model(name) == path
         assert path.suffix == ".safetensors"
+
+
+class TestShippedModel:
+    def test_the_card_is_the_files(self):
+        content = shipped_models()["street"].read_bytes()
+        card = Path("docs/street_model.md").read_text(encoding="utf-8")
+        assert sha256(content).hexdigest() in card
+        assert len(content) <= 30e6
+        assert f"{len(content) / 1e6:.1f} MB" in card
+
+    def test_it_finds_the_garments_of_the_samples(self):
+        """The clear ones of samples/README.md, one box each."""
+        predictor = MatchRCNNPredictor.pretrained()
+        for name, category in (("t-shirt", "short sleeve top"), ("dress", "long sleeve dress")):
+            (garment,) = predictor(f"samples/{name}.jpg")
+            assert garment.category.name == category
+            assert garment.score > 0.4
+            assert garment.landmarks.shape == (garment.category.num_landmarks, 3)
+            x1, y1, x2, y2 = garment.box
+            assert 0.4 < garment.mask.sum() / ((x2 - x1) * (y2 - y1)) < 1
+            assert garment.embedding.shape == (128,)
