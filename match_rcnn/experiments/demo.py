@@ -143,7 +143,7 @@ def last_metrics(metrics_file: Path) -> dict[str, float]:
     lines = metrics_file.read_text(encoding="utf-8").splitlines()
     for line in reversed(lines):
         record = json.loads(line)
-        found = {k: v for k, v in record.items() if "/AP" in k or "retrieval/" in k}
+        found = {k: v for k, v in record.items() if "/AP" in k or "retrieval" in k}
         if any("/AP" in name for name in found):
             return found
     raise ValueError(f"{metrics_file} holds no evaluation; did the training reach its end?")

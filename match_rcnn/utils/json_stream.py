@@ -189,8 +189,13 @@ def _end_of_value(text: bytes) -> int | None:
     return None
 
 
+#: The first number that stands for a value; a number of the file itself is hardly one of these.
+_STANDS = 7_000_000_000_000
+
+
 class _Lifted:
-    """Values that were taken out of a text; their numbers, from 0, stand in their places.
+    """Values that were taken out of a text; their numbers, from :data:`_STANDS`, stand in their
+    places.
 
     Attributes:
         places: of these numbers in the new text.
@@ -211,7 +216,7 @@ class _Lifted:
         found = 0
         for element in elements if count and self.wanted else ():
             if type(element) is dict and type(element.get(self.name)) is int:
-                if element[self.name] != found or found == count:
+                if element[self.name] != _STANDS + found or found == count:
                     raise _UnsureError
                 element[self.name] = self.texts[found]
                 found += 1
@@ -236,7 +241,7 @@ def _lift_out(text: bytes, name: str, depth: int, wanted: bool) -> tuple[bytes, 
         end = text.find(closing, begin)
         if end < 0 or text.find(b'"', begin, end) >= 0:
             break
-        number = b"%d" % len(lifted.texts) if wanted else b"0"
+        number = b"%d" % (_STANDS + len(lifted.texts)) if wanted else b"0"
         parts += (text[behind : start + key], number)
         length += start + key - behind
         behind = end + depth

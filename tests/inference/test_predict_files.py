@@ -79,7 +79,8 @@ def test_batches_hold_photos_of_one_size_after_padding(predictor, photos, batch,
     assert [name for _, name in found if isinstance(name, str)] == sorted(SIZES)
     padded = [{(-(-h // 32), -(-w // 32)) for h, w in one} for one in shapes]
     assert all(len(one) == 1 for one in padded)
-    assert max(map(len, shapes)) == min(batch, 5)
+    # What is read when the model is free goes along: at least two, as it waits for a second.
+    assert min(batch, 2) <= max(map(len, shapes)) <= min(batch, 5)
 
 
 def test_pictures_of_one_stem_do_not_overwrite_each_other(predictor, photos, tmp_path):
