@@ -12,6 +12,16 @@ from match_rcnn.modeling.taxonomy import set_taxonomy
 
 def add_match_rcnn_config(cfg: CfgNode) -> None:
     """Add our keys, with their defaults, to a host's config in place; host defaults stay."""
+    _add_training_config(cfg)
+    _add_data_config(cfg)
+    _add_model_config(cfg)
+    _add_match_config(cfg)
+    _add_attribute_config(cfg)
+    _add_recognition_config(cfg)
+    _add_test_config(cfg)
+
+
+def _add_training_config(cfg: CfgNode) -> None:
     # Which optimizer follows SOLVER.BASE_LR and the rest: "SGD" (the paper's) or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Iterations between two lines on the console, in metrics.json and in TensorBoard.
@@ -41,6 +51,14 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL_EMA.ENABLED = False
     cfg.MODEL_EMA.DECAY = 0.999
 
+    # Weights & Biases gets what TensorBoard gets (pip install 'match_rcnn[wandb]').
+    cfg.WANDB = CfgNode()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "match_rcnn"
+    cfg.WANDB.NAME = ""  # "": the name of OUTPUT_DIR
+
+
+def _add_data_config(cfg: CfgNode) -> None:
     # Landmarks as the model gets them: "compact" holds the category's own (at most 39 wide in
     # DeepFashion2), "dense" all (294) channels, which the host's stock keypoint head needs.
     cfg.INPUT.LANDMARK_LAYOUT = "compact"
@@ -74,12 +92,21 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Who decodes JPEG files: "opencv", or "pil"; both give the same pixels.
     cfg.INPUT.DECODER = "opencv"
 
+    # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
+    # a user and a shop photo of the same clothes; the rest come from all images.
+    cfg.DATALOADER.PAIR_SHARE = 0.5
+    # Training images that cannot be read are replaced and listed in unreadable_images.json; with
+    # more than this share of the data set's images training stops.
+    cfg.DATALOADER.MAX_UNREADABLE_SHARE = 0.01
+    # Training images wait in page-locked memory, from which a GPU copies them faster.
+    cfg.DATALOADER.PIN_MEMORY = False
+
+
+def _add_model_config(cfg: CfgNode) -> None:
     # Hold maps as channels-last in memory: the same sums, in another order, on faster kernels.
     cfg.MODEL.CHANNELS_LAST = False
     # torch.compile for the backbone, with variable sizes; needs a C++ compiler (and triton).
     cfg.MODEL.COMPILE = False
-    # Training images wait in page-locked memory, from which a GPU copies them faster.
-    cfg.DATALOADER.PIN_MEMORY = False
 
     # MODEL.BACKBONE.NAME build_torchvision_fpn_backbone: a classifier of torchvision's, such as
     # convnext_tiny, swin_t, mobilenet_v3_large or efficientnet_b0; which of torchvision's weights
@@ -108,6 +135,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # KEYPOINT_ON, MATCH_ON, ATTRIBUTE_ON).
     cfg.MODEL.ROI_STREAMS = ["MaskStream", "LandmarkStream", "MatchStream", "AttributeStream"]
 
+
+def _add_match_config(cfg: CfgNode) -> None:
     # The match network (paper, section 4.2); it needs the streams whose features it takes.
     cfg.MODEL.MATCH_ON = False
     cfg.MODEL.ROI_MATCH_HEAD = CfgNode()
@@ -135,6 +164,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     # Pair the RoIs of all GPUs and not only of each.
     cfg.MODEL.ROI_MATCH_HEAD.GATHER_NEGATIVES = False
 
+
+def _add_attribute_config(cfg: CfgNode) -> None:
     # Attributes (docs/attributes.md); those of the training sets, as MODEL.TAXONOMY then says.
     cfg.MODEL.ATTRIBUTE_ON = False
     cfg.MODEL.ROI_ATTRIBUTE_HEAD = CfgNode()
@@ -153,15 +184,8 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_ATTRIBUTE_HEAD.BALANCE = "all"
     cfg.MODEL.ROI_ATTRIBUTE_HEAD.LOSS_WEIGHT = 1.0
 
-    _add_recognition_config(cfg)
 
-    # With DATALOADER.SAMPLER_TRAIN PairSampler: of the training images, how many come as pairs of
-    # a user and a shop photo of the same clothes; the rest come from all images.
-    cfg.DATALOADER.PAIR_SHARE = 0.5
-    # Training images that cannot be read are replaced and listed in unreadable_images.json; with
-    # more than this share of the data set's images training stops.
-    cfg.DATALOADER.MAX_UNREADABLE_SHARE = 0.01
-
+def _add_test_config(cfg: CfgNode) -> None:
     # Inference in "bfloat16" or "float16" (GPUs only); "" is float32. Results differ slightly.
     cfg.TEST.PRECISION = ""
     # What MatchRCNNPredictor, tools/visualize.py and galleries show: of detections whose boxes
@@ -194,12 +218,6 @@ def add_match_rcnn_config(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = "auto"
     # Training ends after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
     cfg.TEST.EARLY_STOP_PATIENCE = 0
-
-    # Weights & Biases gets what TensorBoard gets (pip install 'match_rcnn[wandb]').
-    cfg.WANDB = CfgNode()
-    cfg.WANDB.ENABLED = False
-    cfg.WANDB.PROJECT = "match_rcnn"
-    cfg.WANDB.NAME = ""  # "": the name of OUTPUT_DIR
 
 
 def _add_recognition_config(cfg: CfgNode) -> None:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from match_rcnn.evaluation.coco.arrays import GroundTruth
-from match_rcnn.evaluation.coco.bootstrap import WeightedAP, compare
-from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
-from match_rcnn.evaluation.coco.scoring import TASKS
+from match_rcnn.evaluation.coco.bootstrap import compare, draws_of_file
+from match_rcnn.evaluation.coco.files import read_ground_truth
 from match_rcnn.experiments.ablation import spread
 from match_rcnn.experiments.benchmarks.harness import machine
-from match_rcnn.experiments.steps import Steps, claim, training_settings
+from match_rcnn.experiments.steps import MADE_WITH, Steps
 from match_rcnn.utils.files import read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
@@ -92,8 +90,6 @@ class Accuracy:
         options: KEY VALUE overrides of every training.
     """
 
-    CONFIG = "street_quick"
-
     def __init__(
         self,
         output: Path,
@@ -103,9 +99,11 @@ class Accuracy:
         options: Sequence[str] = (),
     ) -> None:
         self.output = output.resolve()
-        annotations = [datasets.resolve() / "ccp" / f"{s}.json" for s in ("train", "validation")]
-        self.truth_file = annotations[1]
-        self.steps = Steps("accuracy", datasets, annotations)
+        self.config = config_file("street_quick")
+        self.annotations = [
+            datasets.resolve() / "ccp" / f"{split}.json" for split in ("train", "validation")
+        ]
+        self.steps = Steps("accuracy", datasets)
         length = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
         self.options = ("MODEL.WEIGHTS", str(weights.resolve()), *length, *options)
 
@@ -134,11 +132,11 @@ class Accuracy:
         weights = run / ("model_ema.pth" if candidate.average else "model_final.pth")
         overrides = {**candidate.training, **candidate.use, "MODEL.WEIGHTS": str(weights)}
         options = flat(overrides)
-        claim(folder, training_settings(config_file(self.CONFIG), [*self.options, *options]))
+        self.steps.claim(self.config, folder, [*self.options, *options], self.annotations)
         if not all(self._results(name, seed, task).is_file() for task in MEASURED):
             self.steps.tool(
                 "train",
-                *("--eval-only", "--config-file", str(config_file(self.CONFIG))),
+                *("--eval-only", "--config-file", str(self.config)),
                 *("OUTPUT_DIR", str(folder), *self.options, *options),
             )
 
@@ -148,9 +146,9 @@ class Accuracy:
         run = self.output / "trained" / f"{own[0]}-{seed}"
         options = (*self.options, "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.998")
         options += ("SEED", str(seed), "DATASETS.TEST", "()", *flat(candidate.training))
-        self.steps.claim(config_file(self.CONFIG), run, options)
+        self.steps.claim(self.config, run, options, self.annotations)
         if not (run / "model_ema.pth").is_file():
-            self.steps.train(config_file(self.CONFIG), run, options)
+            self.steps.train(self.config, run, options, self.annotations)
         return run
 
     def folder(self, name: str, seed: int) -> Path:
@@ -163,34 +161,26 @@ class Accuracy:
     def summary(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
         rows: dict[str, Any] = {name: {"words": CANDIDATES[name].words} for name in names}
         for task in MEASURED:
-            truth = read_ground_truth(self.truth_file, [task])
+            truth = read_ground_truth(self.annotations[1], [task])
             assert truth is not None
-            models = {name: self._models(name, seeds, task, truth) for name in names}
-            for name in names:
-                found = compare(models["baseline"], models[name], len(truth.image_ids))
-                for metric, difference in found.items():
+            drawn = {
+                name: [draws_of_file(task, truth, self._results(name, s, task)) for s in seeds]
+                for name in names
+            }
+            for name, own in drawn.items():
+                for metric, difference in compare(drawn["baseline"], own).items():
                     rows[name][f"{task}/{metric}"] = {
                         "values": [100 * x for x in difference.seconds],
                         "difference": 100 * difference.value,
                         "interval": [100 * difference.low, 100 * difference.high],
                     }
+        made_with = read_json(self.folder("baseline", seeds[0]) / MADE_WITH)
         return {
             "seeds": list(seeds),
-            "iterations": int(self._config(names[0], seeds[0])["SOLVER.MAX_ITER"]),
+            "iterations": int(made_with["SOLVER.MAX_ITER"]),
             "rows": rows,
             "machine": machine(),
         }
-
-    def _config(self, name: str, seed: int) -> dict[str, str]:
-        settings: dict[str, str] = read_json(self.folder(name, seed) / "made_with.json")
-        return settings
-
-    def _models(
-        self, name: str, seeds: Sequence[int], task: str, truth: GroundTruth
-    ) -> list[WeightedAP]:
-        limit = TASKS[task].limits[-1]
-        files = [self._results(name, seed, task) for seed in seeds]
-        return [WeightedAP(task, truth, read_detections(f, task, truth, limit)) for f in files]
 
 
 def flat(overrides: dict[str, str]) -> list[str]:

@@ -4,15 +4,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from match_rcnn.d2 import CfgNode, DatasetCatalog, MetadataCatalog
+from match_rcnn.d2 import CfgNode, DatasetCatalog
 from match_rcnn.data.images import read_image
-from match_rcnn.data.taxonomy import taxonomy_of
-from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth, ranked
-from match_rcnn.evaluation.coco.files import read_ground_truth
+from match_rcnn.evaluation.coco.evaluator import DeepFashion2Evaluator
+from match_rcnn.evaluation.coco.predictions import to_detections
+from match_rcnn.evaluation.coco.scoring import TASKS
 from match_rcnn.inference.calibration import Calibration, fit_calibration
 from match_rcnn.inference.model_file import write_model
 from match_rcnn.inference.predictor import MatchRCNNPredictor
@@ -69,40 +68,25 @@ def pack(cfg: CfgNode, output: Path, data_set: str | None = None) -> Packed:
 
 
 def reliability(predictor: MatchRCNNPredictor, data_set: str) -> Reliability:
-    metadata = MetadataCatalog.get(data_set)
-    truth = read_ground_truth(metadata.json_file, ["bbox"], taxonomy_of(metadata))
+    """Hold what a predictor finds in the photos of a registered data set against its annotations.
+
+    Raises:
+        ValueError: it has none; or as :func:`fit_calibration`.
+    """
+    evaluator = DeepFashion2Evaluator(data_set, ["bbox"], distributed=False)
+    truth = evaluator.ground_truth
     if truth is None:
         raise ValueError(f"{data_set} has no annotations to calibrate scores with")
-    detections = _detect(predictor, data_set, truth)
+    for item in tqdm(DatasetCatalog.get(data_set), desc="calibrating", unit="photo"):
+        found = predictor.instances(read_image(item["file_name"], upright=False))
+        evaluator.process([item], [{"instances": found}])
+    detections = to_detections("bbox", evaluator.predictions, truth, TASKS["bbox"].limits[-1])
     judged = analysis.rightness(truth, detections)
-    scores, right = detections.scores[judged.counts], judged.right[judged.counts]
-    calibration = fit_calibration(scores, right)
-    calibrated = replace(detections, scores=calibration(torch.as_tensor(detections.scores)).numpy())
+    calibration = fit_calibration(detections.scores[judged.counts], judged.right[judged.counts])
+    calibrated = calibration(torch.as_tensor(detections.scores)).numpy()
     return Reliability(
         calibration,
         float(calibration(torch.tensor([judged.best], dtype=torch.float64))),
         analysis.calibration(detections, judged),
-        analysis.calibration(calibrated, judged),
-    )
-
-
-def _detect(predictor: MatchRCNNPredictor, data_set: str, truth: GroundTruth) -> Detections:
-    """What the predictor finds in the photos of a data set, as the ground truth has them."""
-    images, classes, scores, boxes = [], [], [], []
-    for item in tqdm(DatasetCatalog.get(data_set), desc="calibrating", unit="photo"):
-        found = predictor.instances(read_image(item["file_name"], upright=False))
-        images.append(np.full(len(found), item["image_id"]))
-        classes.append(found.pred_classes.numpy())
-        scores.append(found.scores.numpy())
-        boxes.append(found.pred_boxes.tensor.numpy())
-    corners = np.concatenate(boxes).astype(np.float64)
-    sizes = corners[:, 2:] - corners[:, :2]
-    ids = np.array([category.id for category in predictor.taxonomy.categories])
-    return ranked(
-        truth.image_index(np.concatenate(images)),
-        truth.category_index(ids[np.concatenate(classes)]),
-        np.concatenate(scores).astype(np.float64),
-        sizes.prod(1),
-        limit=100,
-        boxes=np.concatenate([corners[:, :2], sizes], axis=1),
+        analysis.calibration(replace(detections, scores=calibrated), judged),
     )

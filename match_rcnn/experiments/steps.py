@@ -27,7 +27,6 @@ class Steps:
     Args:
         name: of the whole, for error messages.
         datasets: the folder for ``deepfashion2``, as ``DETECTRON2_DATASETS`` names it.
-        annotations: of further data sets that trainings learn from.
 
     Attributes:
         data: the generated data set.
@@ -36,9 +35,8 @@ class Steps:
 
     FOLDER: ClassVar[str] = "deepfashion2"
 
-    def __init__(self, name: str, datasets: Path, annotations: Sequence[Path] = ()) -> None:
+    def __init__(self, name: str, datasets: Path) -> None:
         self.name = name
-        self.annotations = annotations
         self.data = datasets.resolve() / self.FOLDER
         self.seconds: dict[str, float] = {}
 
@@ -69,22 +67,28 @@ class Steps:
                 *("--output", str(self.data / "annotations" / f"{split}.json")),
             )
 
-    def train(self, config: Path, folder: Path, options: Sequence[str]) -> None:
+    def train(
+        self, config: Path, folder: Path, options: Sequence[str], annotations: Sequence[Path] = ()
+    ) -> None:
         """Train into ``folder``, or go on with what an interrupted training left there.
 
         Args:
             options: KEY VALUE overrides of the config.
+            annotations: files of further data sets that it learns from.
 
         Raises:
             ValueError: what is in the folder was made with other settings, weights or data.
         """
-        self.claim(config, folder, options)
+        self.claim(config, folder, options, annotations)
         arguments = ("--config-file", str(config), "--resume", "OUTPUT_DIR", str(folder))
         self.tool("train", *arguments, *options)
 
-    def claim(self, config: Path, folder: Path, options: Sequence[str]) -> None:
+    def claim(
+        self, config: Path, folder: Path, options: Sequence[str], annotations: Sequence[Path] = ()
+    ) -> None:
         """That a training's folder is made with these settings; see :func:`claim`."""
-        claim(folder, {**training_settings(config, options), **self.digests})
+        further = {f"data, {file}": digest(file) for file in annotations}
+        claim(folder, {**training_settings(config, options), **self.digests, **further})
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -92,7 +96,6 @@ class Steps:
         annotations = sorted((self.data / "annotations").glob("*.json"))
         photos = sorted((str(f), f.stat().st_size) for f in self.data.glob("*/image/*"))
         found = {f"data, {file.name}": digest(file) for file in annotations}
-        found |= {f"data, {file}": digest(file) for file in self.annotations}
         return {**found, "data, photos": sha256(repr(photos).encode()).hexdigest()}
 
 

@@ -13,14 +13,12 @@ import yaml
 from match_rcnn.d2 import HOST
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.demo import DemoSize, last_metrics
-from match_rcnn.experiments.steps import Steps
+from match_rcnn.experiments.steps import Steps, claim, digest
 from match_rcnn.inference.switches import bfloat16_is_fast
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
 PHOTOS = "ccp_validation"
-
-
 Iterations = tuple[int | None, int | None, int | None, int | None]
 
 
@@ -61,8 +59,9 @@ class Street:
         self.drawings = DemoSize() if drawings is None else drawings
         self.iterations = iterations
         self.data = self.output / "datasets"
-        annotations = [self.data / "ccp" / f"{split}.json" for split in ("train", "validation")]
-        self.steps = Steps("street", self.data, annotations)
+        self.annotations = {s: self.data / "ccp" / f"{s}.json" for s in ("train", "validation")}
+        self.words = self.data / "clothing" / "train.json"
+        self.steps = Steps("street", self.data)
         self.model = self.output / self.CONFIGS[-1]
 
     @property
@@ -90,21 +89,20 @@ class Street:
     def convert(self) -> None:
         """Clothing Co-Parsing's photos and annotations among the data sets."""
         self.data.mkdir(parents=True, exist_ok=True)
-        for split in ("train", "validation"):
-            target = self.data / "ccp" / f"{split}.json"
+        for split, target in self.annotations.items():
             arguments = ("--root", str(self.ccp), "--split", split, "--output", str(target))
             self.steps.tool("convert ccp", *arguments)
         entries: dict[str, dict[str, str]] = {
             f"ccp_{split}": {
                 "source": "ccp",
                 "root": str(self.ccp),
-                "annotations": f"ccp/{split}.json",
+                "annotations": str(target),
             }
-            for split in ("train", "validation")
+            for split, target in self.annotations.items()
         }
         if self.clothing is not None:
             entries["clothing_train"] = {
-                "annotations": "clothing/train.json",
+                "annotations": str(self.words),
                 "images": str(self.clothing / "images"),
                 "taxonomy": "deepfashion2",
             }
@@ -118,26 +116,28 @@ class Street:
             if name != self.CONFIGS[-1]:
                 options += ["DATASETS.TEST", "()"]
             folder = self.output / name
-            if name == "street_words":
-                options += self._words(weights[-1])
-            self.steps.train(config_file(name), folder, [*weights, *options, *self._precision])
+            learned = [*self.annotations.values()]
+            if name == "street_words" and self.clothing is not None:
+                self._label(self.clothing, Path(weights[-1]))
+                learned.append(self.words)
+            elif name == "street_words":
+                names = ("ccp_train", "deepfashion2_train")
+                options += ["DATASETS.TRAIN", str(names), "DATASETS.TRAIN_WEIGHTS", "(9, 1)"]
+            options = [*weights, *options, *self._precision]
+            self.steps.train(config_file(name), folder, options, learned)
             average = folder / "model_ema.pth"
             final = average if average.is_file() else folder / "model_final.pth"
             weights = ["MODEL.WEIGHTS", str(final)]
 
-    def _words(self, weights: str) -> list[str]:
-        """Boxes for the photos with words, by the model so far; overrides of the training."""
-        if self.clothing is None:
-            names = ("ccp_train", "deepfashion2_train")
-            return ["DATASETS.TRAIN", str(names), "DATASETS.TRAIN_WEIGHTS", "(9, 1)"]
-        target = self.data / "clothing" / "train.json"
-        if not target.is_file():
+    def _label(self, clothing: Path, weights: Path) -> None:
+        """Boxes for the photos with words, by the model so far."""
+        claim(self.words.parent, {"weights": digest(weights), "most": str(self.MOST)})
+        if not self.words.is_file():
             self.steps.tool(
                 "convert clothing",
-                *("--root", str(self.clothing), "--weights", weights, "--output", str(target)),
-                *("--most", str(self.MOST)),
+                *("--root", str(clothing), "--weights", str(weights)),
+                *("--output", str(self.words), "--most", str(self.MOST)),
             )
-        return []
 
     @property
     def _precision(self) -> list[str]:

@@ -113,15 +113,7 @@ def label_photos(
     report = LabelReport()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    seen: Counter[str] = Counter()
-    for path, word in tqdm(list(read_words(root)), desc="labelling", unit="photo"):
-        if word not in words:
-            report.left_out["of another kind"] += 1
-            continue
-        seen[word] += 1
-        if most is not None and seen[word] > most:
-            report.left_out["beyond the most of a word"] += 1
-            continue
+    for path, word in tqdm(_chosen(read_words(root), words, most, report), unit="photo"):
         try:
             photo = predictor.read(path)
         except (UnreadableImageError, FileNotFoundError) as error:
@@ -132,23 +124,39 @@ def label_photos(
         if isinstance(chosen, str):
             report.left_out[chosen] += 1
             continue
-        category, (x1, y1, x2, y2) = chosen
-        number = len(images) + 1
-        height, width = photo.shape[:2]
+        category, box = predictor.taxonomy.categories[chosen[0]], chosen[1]
+        number, (height, width) = len(images) + 1, photo.shape[:2]
         images.append({"id": number, "file_name": path.name, "width": width, "height": height})
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": predictor.taxonomy.categories[category].id,
-                "bbox": [round(v, 1) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "area": round((x2 - x1) * (y2 - y1), 1),
-                "iscrowd": 0,
-            }
-        )
-        report.labelled[predictor.taxonomy.categories[category].name] += 1
+        annotations.append({"id": number, "image_id": number, **_item(category.id, box)})
+        report.labelled[category.name] += 1
     write_json(output, {"images": images, "annotations": annotations})
     return report
+
+
+def _chosen(
+    photos: Iterator[tuple[Path, str]],
+    words: Mapping[str, tuple[str, ...]],
+    most: int | None,
+    report: LabelReport,
+) -> list[tuple[Path, str]]:
+    """Photos with known words, of each the first ones; the others are counted."""
+    kept, seen = [], Counter[str]()
+    for path, word in photos:
+        seen[word] += 1
+        if word not in words:
+            report.left_out["of another kind"] += 1
+        elif most is not None and seen[word] > most:
+            report.left_out["beyond the most of a word"] += 1
+        else:
+            kept.append((path, word))
+    return kept
+
+
+def _item(category_id: int, box: list[float]) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    sides = [round(value, 1) for value in (x1, y1, x2 - x1, y2 - y1)]
+    area = round((x2 - x1) * (y2 - y1), 1)
+    return {"category_id": category_id, "bbox": sides, "area": area, "iscrowd": 0}
 
 
 def choose(

@@ -10,11 +10,12 @@ of a detection, compact or dense (:mod:`match_rcnn.structures`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 from torchvision.ops import box_iou
+from torchvision.transforms.v2.functional import resize
 
 from match_rcnn.d2 import Boxes, Instances
 from match_rcnn.data.taxonomy import Taxonomy
@@ -40,9 +41,7 @@ class View:
         image = sample["image"]
         if self.scale != 1:
             size = [max(1, round(side * self.scale)) for side in image.shape[1:]]
-            image = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[
-                0
-            ].to(image.dtype)
+            image = resize(image, size, antialias=True)
         return {**sample, "image": image.flip(2) if self.flip else image}
 
     def boxes_there(self, boxes: Tensor, own: Size, there: Size) -> Tensor:
@@ -186,13 +185,19 @@ def mirrored_rows(classes: Tensor, rows: int, taxonomy: Taxonomy) -> Tensor:
         classes: (N,) class indices.
         rows: K, compact or dense.
     """
+    return _mirror_table(rows, taxonomy).to(classes.device)[classes]
+
+
+@cache
+def _mirror_table(rows: int, taxonomy: Taxonomy) -> Tensor:
+    """(classes, K)."""
     dense = rows == taxonomy.num_landmarks and rows != taxonomy.max_landmarks
     table = torch.arange(rows).repeat(taxonomy.num_categories, 1)
     for index, category in enumerate(taxonomy.categories):
         start = category.offset if dense else 0
         place = slice(start, start + category.num_landmarks)
         table[index, place] = start + torch.as_tensor(category.flip_permutation.copy())
-    return table.to(classes.device)[classes]
+    return table
 
 
 def fuse(found: Sequence[Instances], most: int) -> Instances:

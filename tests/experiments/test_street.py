@@ -99,6 +99,14 @@ def test_what_was_made_with_other_settings_is_refused(make):
         make(iterations=(None, 5, None, None)).run()
 
 
+def test_boxes_of_another_model_are_refused(make, tmp_path):
+    street = make(clothing=tmp_path / "clothing")
+    street.run()
+    (street.output / "street" / "model_ema.pth").write_text("of another training")
+    with pytest.raises(ValueError, match="weights was"):
+        street._label(tmp_path / "clothing", street.output / "street" / "model_ema.pth")
+
+
 def test_another_folder_in_place_of_the_clone_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is no clone of github\.com/bearpaw"):
         Street(tmp_path / "out", tmp_path)

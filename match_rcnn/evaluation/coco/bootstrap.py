@@ -8,7 +8,8 @@ with the draw, so it is done once.
 Shapes: ``I`` images, ``G`` items, ``D`` detections, ``K`` categories, ``T`` thresholds.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +21,7 @@ from match_rcnn.evaluation.coco.assignment import RECALLS, THRESHOLDS, Matcher
 from match_rcnn.evaluation.coco.files import read_detections
 from match_rcnn.evaluation.coco.scoring import TASKS, base_ignored
 from match_rcnn.evaluation.coco.similarity import compute_similarities
-from match_rcnn.utils.arrays import FloatArray, IntArray
+from match_rcnn.utils.arrays import FloatArray
 
 
 class WeightedAP:
@@ -94,34 +95,32 @@ class Difference:
         return fmean(self.seconds) - fmean(self.firsts)
 
 
-def compare(
-    firsts: Sequence[WeightedAP],
-    seconds: Sequence[WeightedAP],
-    images: int,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, Difference]:
+def draws_of(model: WeightedAP, images: int, draws: int = 1000, seed: int = 0) -> FloatArray:
+    """(1 + draws, 2) AP and AP50: on the images as they are, then on each draw. The same seed gives
+    every model the same draws.
+
+    Args:
+        images: I.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = (generator.integers(images, size=images) for _ in range(draws))
+    weights = (np.bincount(one, minlength=images).astype(np.float64) for one in chosen)
+    found = [model(weight) for weight in itertools.chain([np.ones(images)], weights)]
+    return np.array([[one.mean(), one[0]] for one in found])
+
+
+def compare(firsts: Sequence[FloatArray], seconds: Sequence[FloatArray]) -> dict[str, Difference]:
     """``AP`` and ``AP50`` of two models on the same images.
 
     Args:
-        firsts, seconds: each model's trainings (seeds), of which the mean counts.
-        images: I.
+        firsts, seconds: :func:`draws_of` each model's trainings (seeds), of which the mean counts.
     """
-    whole = np.ones(images)
-    plain = [np.array([_two(model(whole)) for model in models]) for models in (firsts, seconds)]
-    drawn = np.array(
-        [
-            np.mean([_two(model(weights)) for model in seconds], axis=0)
-            - np.mean([_two(model(weights)) for model in firsts], axis=0)
-            for weights in _draws(images, draws, seed)
-        ]
-    )
+    drawn = np.mean(seconds, axis=0)[1:] - np.mean(firsts, axis=0)[1:]
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return {
         name: Difference(
-            tuple(plain[0][:, i].tolist()),
-            tuple(plain[1][:, i].tolist()),
+            tuple(float(one[0, i]) for one in firsts),
+            tuple(float(one[0, i]) for one in seconds),
             float(low[i]),
             float(high[i]),
             float((drawn[:, i] <= 0).mean()),
@@ -138,20 +137,11 @@ def compare_files(
     Raises:
         FileNotFoundError, ValueError: what is wrong with which file.
     """
-    limit = TASKS[task].limits[-1]
-    models = [
-        WeightedAP(task, truth, read_detections(file, task, truth, limit))
-        for file in (first, second)
-    ]
-    return compare(models[:1], models[1:], len(truth.image_ids), draws=draws)
+    found = [draws_of_file(task, truth, file, draws) for file in (first, second)]
+    return compare(found[:1], found[1:])
 
 
-def _two(by_threshold: FloatArray) -> FloatArray:
-    return np.array([by_threshold.mean(), by_threshold[0]])
-
-
-def _draws(images: int, draws: int, seed: int) -> Iterator[FloatArray]:
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        chosen: IntArray = generator.integers(images, size=images)
-        yield np.bincount(chosen, minlength=images).astype(np.float64)
+def draws_of_file(task: str, truth: GroundTruth, file: str | Path, draws: int = 1000) -> FloatArray:
+    """:func:`draws_of` a result file."""
+    found = read_detections(file, task, truth, TASKS[task].limits[-1])
+    return draws_of(WeightedAP(task, truth, found), len(truth.image_ids), draws)

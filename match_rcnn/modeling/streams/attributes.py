@@ -20,6 +20,7 @@ from match_rcnn.modeling.streams.stream import (
     RoIFeatures,
     Stream,
     chosen_sources,
+    features_of_detections,
     pyramid_features,
     take,
 )
@@ -115,7 +116,7 @@ class AttributeStream(Stream):
         loss_weight: float = 1.0,
         own: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        super().__init__(modules={**(own or {}), "attribute_head": head})
+        super().__init__(modules={**(own or {}), "attribute_head": head}, takes=tuple(sources))
         self.sources = dict(sources)
         self.head = head
         self.num_classes = num_classes
@@ -158,8 +159,9 @@ class AttributeStream(Stream):
     ) -> tuple[Losses, None]:
         rows = [self._labelled(image).nonzero()[:, 0] for image in rois]
         chosen = take(rois, rows)
-        features = self._features(maps, [image.proposal_boxes for image in chosen])
-        logits = self.head(features)
+        # Not those of earlier streams, which leave given boxes out.
+        boxes = [image.proposal_boxes for image in chosen]
+        logits = self.head({name: source(maps, boxes) for name, source in self.sources.items()})
         labels = [image.gt_attributes for image in chosen if len(image)]
         known = torch.cat(labels) if labels else logits.new_zeros(logits.shape, dtype=torch.int8)
         loss = attribute_loss(logits, known, self.head.class_weights)
@@ -172,14 +174,11 @@ class AttributeStream(Stream):
         given: Mapping[str, RoIFeatures],
         is_taken: bool,
     ) -> tuple[list[Instances], None]:
-        logits = self.head(self._features(maps, [image.pred_boxes for image in detections]))
+        logits = self.head(features_of_detections(self.sources, maps, detections, given))
         sizes = [len(image) for image in detections]
         for image, scores in zip(detections, logits.float().sigmoid().split(sizes), strict=True):
             image.pred_attributes = scores
         return detections, None
-
-    def _features(self, maps: Maps, boxes: list[Any]) -> dict[str, Tensor]:
-        return {name: source(maps, boxes) for name, source in self.sources.items()}
 
     def _labelled(self, image: Instances) -> Tensor:
         """(R_i,) whether RoIs are no background and match an item with a known attribute."""

@@ -20,6 +20,7 @@ from match_rcnn.modeling.streams.stream import (
     RoIFeatures,
     Stream,
     chosen_sources,
+    features_of_detections,
     labelled,
     numbers,
     pyramid_features,
@@ -105,11 +106,7 @@ class MatchStream(Stream):
         given: Mapping[str, RoIFeatures],
         is_taken: bool,
     ) -> tuple[list[Instances], None]:
-        boxes = [image.pred_boxes for image in detections]
-        features = {
-            name: given[name].values if name in given else source(maps, boxes)
-            for name, source in self.sources.items()
-        }
+        features = features_of_detections(self.sources, maps, detections, given)
         return self.head(features, detections), None
 
     def rows_to_learn_from(self, rois: list[Instances]) -> list[Tensor]:

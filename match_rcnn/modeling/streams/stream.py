@@ -277,6 +277,21 @@ def chosen_sources(
     return {name: offered[name] for name in names}
 
 
+def features_of_detections(
+    sources: Mapping[str, FeatureSource],
+    maps: Maps,
+    detections: list[Instances],
+    given: Mapping[str, RoIFeatures],
+) -> dict[str, Tensor]:
+    """At inference, each source's features of all detections; what an earlier stream made of them
+    is not made again."""
+    boxes = [image.pred_boxes for image in detections]
+    return {
+        name: given[name].values if name in given else source(maps, boxes)
+        for name, source in sources.items()
+    }
+
+
 def take(rois: list[Instances], rows: list[Tensor]) -> list[Instances]:
     """Of each image the RoIs in these rows."""
     return [image[chosen] for image, chosen in zip(rois, rows, strict=True)]
