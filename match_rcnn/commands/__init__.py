@@ -6,6 +6,7 @@ or ImportError; :mod:`match_rcnn.cli` says it in one line.
 """
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,24 @@ def new_parser(description: str | None, prog: str | None) -> argparse.ArgumentPa
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def with_generator_options(parser: argparse.ArgumentParser, size: int) -> argparse.ArgumentParser:
+    """What both generators ask for. Args: size: pixels, unless another is asked for."""
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--size", type=int, default=size, metavar="PIXELS", help="longer side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="W")
+    return parser
+
+
+def counts_text(counts: Mapping[str, Any]) -> str:
+    """A line a count; some are counts of several things."""
+    lines = []
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {count}" for key, count in value.items())
+        lines.append(f"  {name:15} {value}")
+    return "\n".join(lines)
 
 
 def converted(file: Path, report: Any, more: Mapping[str, Path] | None = None) -> Answer:

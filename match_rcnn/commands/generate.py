@@ -4,10 +4,9 @@ Example: match-rcnn generate --output data --train 1500 --validation 300
 """
 
 import argparse
-import os
 from typing import Any
 
-from match_rcnn.commands import Answer, new_parser
+from match_rcnn.commands import Answer, counts_text, new_parser, with_generator_options
 from match_rcnn.data.synthetic import generate
 
 
@@ -18,21 +17,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--validation", type=int, default=300, metavar="M", help="validation images"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="longer side")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="W")
-    return parser
+    return with_generator_options(parser, size=256)
 
 
 def _text(summary: dict[str, Any]) -> str:
-    lines = []
-    for split, counts in summary["splits"].items():
-        lines.append(f"\n{split}")
-        for name, value in counts.items():
-            if isinstance(value, dict):
-                value = ", ".join(f"{key}: {count}" for key, count in value.items())
-            lines.append(f"  {name:15} {value}")
-    return "\n".join(lines)
+    splits = summary["splits"].items()
+    return "\n".join(f"\n{split}\n{counts_text(counts)}" for split, counts in splits)
 
 
 def run(args: argparse.Namespace) -> Answer:

@@ -5,10 +5,8 @@ Example: match-rcnn generate-deepfashion --benchmark category \\
 """
 
 import argparse
-import os
-from typing import Any
 
-from match_rcnn.commands import Answer, new_parser
+from match_rcnn.commands import Answer, counts_text, new_parser, with_generator_options
 from match_rcnn.data.synthetic.deepfashion import generate
 from match_rcnn.data.synthetic.deepfashion_plan import IMAGES_OF
 
@@ -22,22 +20,10 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--test", type=int, default=400, metavar="N", help="test images; in-shop: query and gallery"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--size", type=int, default=192, metavar="PIXELS", help="longer side")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="W")
-    return parser
-
-
-def _text(summary: dict[str, Any]) -> str:
-    lines = []
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key}: {count}" for key, count in value.items())
-        lines.append(f"  {name:12} {value}")
-    return "\n".join(lines)
+    return with_generator_options(parser, size=192)
 
 
 def run(args: argparse.Namespace) -> Answer:
     counts = args.train, args.val, args.test
     summary = generate(args.output, args.benchmark, *counts, args.seed, args.size, args.workers)
-    return Answer(f"{_text(summary)}\n\nwritten to {args.output}", summary)
+    return Answer(f"{counts_text(summary)}\n\nwritten to {args.output}", summary)

@@ -54,18 +54,15 @@ class GivenBoxes:
             return list((width > height).tolist())
         return [item.get("width", 0) > item.get("height", 0) for item in self.items]
 
-    def count_attributes(self, count: int) -> IntArray:
-        """(2, A) of how many garments have each attribute not, and have it. Args: count: A."""
-        if isinstance(self.items, Records):
-            return self.items.attribute_counts().T[::-1]
-        return count_attributes(self.items, count)
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return map(self.__getitem__, range(len(self)))
 
 
 def count_attributes(items: Iterable[dict[str, Any]], count: int) -> IntArray:
     """(2, A) of how many items have each attribute not, and have it; A is ``count``."""
+    items = items.items if isinstance(items, GivenBoxes) else items
+    if isinstance(items, Records):  # packed, and many
+        return items.attribute_counts().T[::-1]
     counts = np.zeros((2, count), np.int64)
     for image in items:
         for annotation in image.get("annotations", ()):

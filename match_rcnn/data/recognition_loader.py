@@ -16,8 +16,8 @@ import torch
 import torch.utils.data as torchdata
 
 from match_rcnn.d2 import CfgNode, DatasetCatalog, MetadataCatalog, comm
+from match_rcnn.data import given_boxes
 from match_rcnn.data.crops import CropMapper
-from match_rcnn.data.given_boxes import attributes_of
 from match_rcnn.data.loader import Batch, Mixture, list_collator
 from match_rcnn.data.pairs import PairBatchSampler, PairedStream
 from match_rcnn.data.readable import ReadableSamples
@@ -33,7 +33,7 @@ def taxonomy_of_records(dataset: str) -> Taxonomy:
     DatasetCatalog.get(dataset)  # some state their names when they are read
     metadata = MetadataCatalog.get(dataset)
     categories = (Category(i, name) for i, name in enumerate(metadata.thing_classes, 1))
-    return Taxonomy(dataset, tuple(categories), attributes_of(dataset))
+    return Taxonomy(dataset, tuple(categories), given_boxes.attributes_of(dataset))
 
 
 def taxonomy_to_recognise(datasets: Sequence[str]) -> Taxonomy:
@@ -151,13 +151,8 @@ def count_attributes(parts: Sequence[Relabelled]) -> IntArray:
     """(2, A) of how many images it is known that they have each attribute not, and have it."""
     counts = np.zeros((2, parts[0].num_attributes), np.int64)
     for part in parts:
-        if isinstance(part.items, Records):  # packed, and many
-            counts[:, part.attributes] += part.items.attribute_counts()[:, ::-1].T
-            continue
-        for record in part.items:
-            labels = record["annotations"][0].get("attributes")
-            if labels is not None:
-                counts[:, part.attributes] += np.stack([labels == -1, labels == 1])
+        own, known = part.attributes, part.attributes >= 0
+        counts[:, own[known]] += given_boxes.count_attributes(part.items, len(own))[:, known]
     return counts
 
 

@@ -20,7 +20,7 @@ from match_rcnn.d2 import (
     hooks,
     maybe_add_gradient_clipping,
 )
-from match_rcnn.data.given_boxes import GivenBoxes, count_attributes
+from match_rcnn.data.given_boxes import count_attributes
 from match_rcnn.data.loader import build_train_loader_from_cfg, training_parts
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.engine.endurance import EnduringTrainer
@@ -44,12 +44,7 @@ from match_rcnn.modeling.taxonomy import taxonomy_from_config
 def attribute_counts(cfg: CfgNode) -> torch.Tensor:
     """(2, A) of how many training items have each attribute not, and have it."""
     count = len(taxonomy_from_config(cfg).attributes)
-    counts = [
-        part.count_attributes(count)
-        if isinstance(part, GivenBoxes)
-        else count_attributes(part, count)
-        for part in training_parts(cfg)
-    ]
+    counts = [count_attributes(part, count) for part in training_parts(cfg)]
     return torch.from_numpy(np.sum(counts, 0))
 
 

@@ -176,11 +176,14 @@ def _is_finished(folder: Path) -> bool:
     return True
 
 
-def spread(values: Iterable[float]) -> str:
-    """Mean and sample standard deviation: ``"31.4 ± 0.8"``, the mean alone of one value."""
+def spread(values: Iterable[float], digits: int = 1) -> str:
+    """Mean and sample standard deviation: ``"31.4 ± 0.8"``, the mean alone of one value, ``"-"`` of
+    none."""
     known = list(values)
-    mean = f"{statistics.fmean(known):.1f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.1f}"
+    if not known:
+        return "-"
+    mean = f"{statistics.fmean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
 def markdown(summary: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ Rows differ in a few keys of one config. A run that is finished is passed over, 
 goes on from its last checkpoint; either only where it was made with the same settings and data.
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 
 from match_rcnn.data.synthetic.deepfashion import generate
 from match_rcnn.evaluation.recognition.evaluator import SCORES_NAME
-from match_rcnn.experiments.ablation import END, around_tables
+from match_rcnn.experiments.ablation import END, around_tables, spread
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.steps import Steps, digest
 from match_rcnn.utils.files import atomic_write, read_json, write_json
@@ -190,16 +189,9 @@ def _table(runs: Sequence[dict[str, Any]]) -> str:
     lines = [["", *COLUMNS, "runs"], ["---"] * (len(COLUMNS) + 2)]
     for row in dict.fromkeys(run["row"] for run in runs):
         found = [run["metrics"] for run in runs if run["row"] == row]
-        cells = [_spread([m[key] for m in found if key in m], n) for key, n in COLUMNS.values()]
+        cells = [spread((m[key] for m in found if key in m), n) for key, n in COLUMNS.values()]
         lines.append([row, *cells, str(len(found))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return "-"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def around_page(page: Path) -> tuple[str, str]:

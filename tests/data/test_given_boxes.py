@@ -10,7 +10,13 @@ import torch
 
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import BoxMode, DatasetCatalog, MetadataCatalog, T
-from match_rcnn.data.given_boxes import GivenBoxes, attributes_of, is_given, taxonomy_to_learn
+from match_rcnn.data.given_boxes import (
+    GivenBoxes,
+    attributes_of,
+    count_attributes,
+    is_given,
+    taxonomy_to_learn,
+)
 from match_rcnn.data.loader import build_train_loader_from_cfg, training_parts
 from match_rcnn.data.mapper import GarmentMapper
 from match_rcnn.data.recognition import load_records
@@ -91,9 +97,9 @@ def test_counts_and_shapes_of_records_are_those_of_their_dicts(tmp_path):
     """The columns of a stored benchmark against its dataset dicts, one by one."""
     records = load_records(category_tree(tmp_path), "category", "train")
     stored, plain = GivenBoxes(records), GivenBoxes(list(records))
-    assert stored.count_attributes(5).tolist() == plain.count_attributes(5).tolist()
+    assert count_attributes(stored, 5).tolist() == count_attributes(plain, 5).tolist()
     # One has the first and the fourth, the other the second; of the last nothing is known.
-    assert plain.count_attributes(5).tolist() == [[1, 1, 2, 1, 0], [1, 1, 0, 1, 0]]
+    assert count_attributes(plain, 5).tolist() == [[1, 1, 2, 1, 0], [1, 1, 0, 1, 0]]
     assert stored.landscape == plain.landscape == [False, False]
 
 

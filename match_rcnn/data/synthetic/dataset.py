@@ -102,6 +102,10 @@ def _check(train: int, validation: int, seed: int, size: int, workers: int) -> N
             raise ValueError(f"expected {name} >= 0, got {value}")
     if train + validation == 0:
         raise ValueError("expected at least one image, got train 0 and validation 0")
+    check_size_and_workers(size, workers)
+
+
+def check_size_and_workers(size: int, workers: int) -> None:
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"expected a size from {SMALLEST} to {LARGEST} pixels, got {size}")
     if workers < 1:

@@ -24,7 +24,12 @@ from match_rcnn.data.synthetic.body import WAIST_Y
 from match_rcnn.data.synthetic.conditions import Conditions
 from match_rcnn.data.synthetic.curves import FloatArray
 from match_rcnn.data.synthetic.cuts import LOWERS
-from match_rcnn.data.synthetic.dataset import LARGEST, SMALLEST, claim, in_processes, write_photo
+from match_rcnn.data.synthetic.dataset import (
+    check_size_and_workers,
+    claim,
+    in_processes,
+    write_photo,
+)
 from match_rcnn.data.synthetic.deepfashion_lists import write_lists
 from match_rcnn.data.synthetic.deepfashion_plan import (
     IMAGES_OF,
@@ -43,10 +48,7 @@ from match_rcnn.data.synthetic.rigs import RIGS
 from match_rcnn.data.synthetic.scene import Stage, draw_outfit
 from match_rcnn.data.synthetic.shapes import Shape
 from match_rcnn.data.synthetic.tailor import Garment
-from match_rcnn.data.synthetic.wardrobe import (
-    Article,
-    recoloured,
-)
+from match_rcnn.data.synthetic.wardrobe import Article, recoloured
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 
@@ -123,12 +125,7 @@ def _check(settings: Settings, workers: int) -> None:
         raise ValueError("expected at least one image, got none in any split")
     if settings.seed < 0:
         raise ValueError(f"expected a seed >= 0, got {settings.seed}")
-    if not SMALLEST <= settings.size <= LARGEST:
-        raise ValueError(
-            f"expected a size from {SMALLEST} to {LARGEST} pixels, got {settings.size}"
-        )
-    if workers < 1:
-        raise ValueError(f"expected workers >= 1, got {workers}")
+    check_size_and_workers(settings.size, workers)
 
 
 # Drawing -----------------------------------------------------------------------------------------

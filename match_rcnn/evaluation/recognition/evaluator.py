@@ -13,18 +13,17 @@ import numpy as np
 
 from match_rcnn.d2 import CfgNode, DatasetCatalog, DatasetEvaluator, MetadataCatalog, comm
 from match_rcnn.data.recognition_loader import Named, places, taxonomy_of_records
-from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES, rows_of
+from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.evaluation.recognition.files import (
-    ATTRIBUTE_TOPS,
-    CATEGORY_TOPS,
     DISTANCES,
     TASKS,
+    score_attributes,
+    score_categories,
+    score_embeddings,
     scores_table,
 )
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
-from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_accuracy
-from match_rcnn.evaluation.recognition.retrieval import ranks, score_ranks
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
 from match_rcnn.utils.files import atomic_write, write_json
@@ -152,30 +151,21 @@ class RecognitionEvaluator(DatasetEvaluator):
     def _retrieval(self, task: str, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
         if "embeddings" not in arrays:
             return {}
-        asked = TASKS[task](self._metadata.root)
-        queries, gallery = (
-            arrays["embeddings"][rows_of(images, np.array(names), f"{self._name}'s results")]
-            for names in (asked.queries, asked.gallery)
-        )
-        return score_ranks(asked, ranks(queries, gallery, asked.query, asked.right))
+        asked, source = TASKS[task](self._metadata.root), f"{self._name}'s results"
+        return score_embeddings(asked, images, arrays["embeddings"], source)
 
     def _recognition(self, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """What the records state of categories, attributes and landmarks."""
         truth = _Truth(DatasetCatalog.get(self._name), images)
         scores: dict[str, Any] = {"images": len(images)}
         if "category_scores" in arrays and (known := truth.categories >= 0).any():
-            values = arrays["category_scores"][known]
-            found = top_k_accuracy(values, truth.categories[known], CATEGORY_TOPS)
-            scores["category"] = {f"top{k}": value for k, value in found.items()}
+            found = arrays["category_scores"][known]
+            scores["category"] = score_categories(found, truth.categories[known])
         if "attribute_scores" in arrays and truth.attributes is not None:
             types = np.asarray(self._metadata.attribute_types, dtype=np.int64)
-            recall = attribute_recall(
-                arrays["attribute_scores"], truth.attributes, types, ATTRIBUTE_TYPES, ATTRIBUTE_TOPS
-            )
-            scores["attributes"] = {
-                group: {f"top{k}": value for k, value in values.items()}
-                for group, values in recall.items()
-            }
+            names = self._metadata.get("attribute_type_names", ATTRIBUTE_TYPES)
+            found = arrays["attribute_scores"]
+            scores["attributes"] = score_attributes(found, truth.attributes, types, names)
         if "landmarks" in arrays and truth.landmarks is not None:
             errors = landmark_errors(arrays["landmarks"], truth.landmarks, truth.boxes)
             scores["landmarks"] = summarise_landmarks(errors, DISTANCES)
@@ -213,9 +203,7 @@ class _Truth:
     """
 
     def __init__(self, records: Sequence[dict[str, Any]], images: Array) -> None:
-        by_name = {}
-        for i in range(len(records)):
-            by_name[records[i]["image_name"]] = records[i]["annotations"][0]
+        by_name = {record["image_name"]: record["annotations"][0] for record in records}
         own = [by_name[name] for name in images.tolist()]
         self.categories = np.array([a.get("category_id", -1) for a in own], dtype=np.int64)
         self.boxes = np.array([a["bbox"] for a in own], dtype=np.float64)

@@ -4,6 +4,7 @@ Shapes: ``N`` images of a file in any order, ``C`` categories, ``A`` attributes,
 an embedding.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from match_rcnn.evaluation.recognition.retrieval import (
     ranks,
     score_ranks,
 )
-from match_rcnn.utils.arrays import Array
+from match_rcnn.utils.arrays import Array, IntArray
 
 CATEGORY_TOPS = (1, 3, 5)
 ATTRIBUTE_TOPS = (3, 5)
@@ -128,8 +129,7 @@ def _category(root: Path, wanted: Strings, scores: Array, file: str | Path) -> d
     if ((truth < 0) | (truth >= len(names))).any():
         strange = int(truth[(truth < 0) | (truth >= len(names))][0]) + 1
         raise ValueError(f"list_category_img.txt has category {strange} of {len(names)}")
-    accuracy = top_k_accuracy(scores, truth, CATEGORY_TOPS)
-    return {f"top{k}": value for k, value in accuracy.items()}
+    return score_categories(scores, truth)
 
 
 def _attributes(
@@ -139,10 +139,20 @@ def _attributes(
     _expect_shape("attribute_scores", scores, (len(names),), f"{names.file} names", file)
     images, labels = read_attributes(root, len(names))
     own = labels[rows_of(images, wanted, "list_attr_img.txt")]
-    recall = attribute_recall(scores, own, names.types, ATTRIBUTE_TYPES, ATTRIBUTE_TOPS)
-    return {
-        group: {f"top{k}": value for k, value in values.items()} for group, values in recall.items()
-    }
+    return score_attributes(scores, own, names.types, ATTRIBUTE_TYPES)
+
+
+def score_categories(scores: Array, truth: Array) -> dict[str, float]:
+    """:func:`~match_rcnn.evaluation.recognition.rankings.top_k_accuracy` by ``top3`` etc."""
+    return {f"top{k}": v for k, v in top_k_accuracy(scores, truth, CATEGORY_TOPS).items()}
+
+
+def score_attributes(
+    scores: Array, labels: Array, types: IntArray, type_names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """:func:`~match_rcnn.evaluation.recognition.rankings.attribute_recall`, as the above."""
+    recall = attribute_recall(scores, labels, types, type_names, ATTRIBUTE_TOPS)
+    return {group: {f"top{k}": v for k, v in own.items()} for group, own in recall.items()}
 
 
 def _landmarks(root: Path, wanted: Strings, predicted: Array, file: str | Path) -> dict[str, Any]:
@@ -203,11 +213,15 @@ def evaluate_retrieval(task: str, root: str | Path, embeddings: str | Path) -> d
     vectors = arrays["embeddings"]
     if vectors.ndim != 2:
         raise ValueError(f"expected embeddings (N, d) in {embeddings}, got {vectors.shape}")
+    return score_embeddings(asked, arrays["images"], vectors, str(embeddings))
+
+
+def score_embeddings(task: Task, images: Strings, vectors: Array, source: str) -> dict[str, Any]:
+    """See :func:`evaluate_retrieval`. Args: vectors: (N, d), of the images; source: of both."""
     queries, gallery = (
-        vectors[rows_of(arrays["images"], np.array(names), str(embeddings))]
-        for names in (asked.queries, asked.gallery)
+        vectors[rows_of(images, np.array(names), source)] for names in (task.queries, task.gallery)
     )
-    return score_ranks(asked, ranks(queries, gallery, asked.query, asked.right))
+    return score_ranks(task, ranks(queries, gallery, task.query, task.right))
 
 
 def scores_table(scores: dict[str, Any]) -> str:

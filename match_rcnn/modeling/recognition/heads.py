@@ -14,8 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from match_rcnn.d2 import CfgNode, Registry, configurable
+from match_rcnn.data.crops import UNKNOWN
 from match_rcnn.modeling.attribute_loss import attribute_loss, attribute_weights
-from match_rcnn.modeling.recognition.truth import UNKNOWN, Truth, among_known
+from match_rcnn.modeling.recognition.truth import Truth
+from match_rcnn.modeling.streams.match_losses import mean_where, squared_distances
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 Tensor = torch.Tensor
@@ -67,7 +69,7 @@ class CategoryHead(RecognitionHead):
         known = truth.categories != UNKNOWN
         wanted = truth.categories.clamp(min=0)
         values = F.cross_entropy(self.fc(vectors), wanted, reduction="none")
-        return {"loss_category": self.weight * among_known(values, known)}
+        return {"loss_category": self.weight * mean_where(values, known)}
 
     def predict(self, vectors: Tensor) -> dict[str, Tensor]:
         return {"category_scores": self.fc(vectors).softmax(-1)}
@@ -187,8 +189,7 @@ def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: flo
         items, domains: (N,), UNKNOWN where there is none.
     """
     # The root's slope is infinite at 0.
-    squared = (embeddings[:, None] - embeddings[None]).square().sum(-1)
-    distances = squared.clamp(min=1e-12).sqrt()
+    distances = squared_distances(embeddings, embeddings).clamp(min=1e-12).sqrt()
     known = items != UNKNOWN
     comparable = known[:, None] & known[None]
     one_sided = (domains[:, None] == domains[None]) & (domains != UNKNOWN)[:, None]
@@ -196,7 +197,7 @@ def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: flo
     same = items[:, None] == items[None]
     positive, negative = comparable & same, comparable & ~same
     values = F.relu(margin + distances[:, :, None] - distances[:, None, :])
-    return among_known(values, positive[:, :, None] & negative[:, None, :])
+    return mean_where(values, positive[:, :, None] & negative[:, None, :])
 
 
 def _predictor(dim: int, outputs: int, std: float = 0.01) -> nn.Linear:

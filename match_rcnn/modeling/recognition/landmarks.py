@@ -22,7 +22,8 @@ from match_rcnn.d2 import CfgNode, Registry, ShapeSpec, configurable
 from match_rcnn.data.crops import UNKNOWN, VISIBILITIES
 from match_rcnn.data.sources.deepfashion import SLOTS, VISIBLE
 from match_rcnn.modeling.recognition.branch import ConvBranch, fully_connected
-from match_rcnn.modeling.recognition.truth import Truth, among_known
+from match_rcnn.modeling.recognition.truth import Truth
+from match_rcnn.modeling.streams.match_losses import mean_where
 
 Tensor = torch.Tensor
 Losses = dict[str, Tensor]
@@ -141,7 +142,7 @@ def visibility_loss(logits: Tensor, slots: Tensor) -> Tensor:
     """The cross-entropy of (N, L, V) logits, the mean over the slots that are labelled."""
     wanted = slots[..., 2].long()
     values = F.cross_entropy(logits.movedim(-1, 1), wanted.clamp(min=0), reduction="none")
-    return among_known(values, wanted != UNKNOWN)
+    return mean_where(values, wanted != UNKNOWN)
 
 
 def landmark_pool(

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from match_rcnn.data.crops import UNKNOWN
-
 Tensor = torch.Tensor
 
 
@@ -56,15 +54,3 @@ class Truth:
             items=torch.cat([image.gt_items for image in found]),
             domains=torch.cat([image.gt_domains for image in found]),
         )
-
-
-def among_known(values: Tensor, known: Tensor) -> Tensor:
-    """The mean of the values that are known; 0, with its gradient paths, of none.
-
-    Args:
-        values, known: of one shape; what is not known may be anything.
-    """
-    return torch.where(known, values, 0).sum() / known.sum().clamp(min=1)
-
-
-__all__ = ["UNKNOWN", "Truth", "among_known"]

@@ -153,7 +153,7 @@ def triplet_loss(user: Tensor, shop: Tensor, positive: Tensor, margin: float) ->
     if not positive.numel():
         return distances.sum() * 0
     there, back = (_hardest(d, p, margin) for d, p in _both_ways(distances, positive))
-    return _mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
+    return mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
 
 
 def _hardest(distances: Tensor, positive: Tensor, margin: float) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,7 @@ def _both_ways(values: Tensor, positive: Tensor) -> tuple[tuple[Tensor, Tensor],
     return (values, positive), (values.t(), positive.t())
 
 
-def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """The mean of the chosen values, 0 of none. Unlike a selection by mask it does not have to
     wait for a GPU; and what is not chosen may be infinite."""
     return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
@@ -181,7 +181,7 @@ def contrastive_loss(user: Tensor, shop: Tensor, positive: Tensor, margin: float
     """
     squared = squared_distances(user, shop)
     shortfall = F.relu(margin - squared.clamp(min=1e-12).sqrt())
-    near, far = _mean_where(squared, positive), _mean_where(shortfall.square(), ~positive)
+    near, far = mean_where(squared, positive), mean_where(shortfall.square(), ~positive)
     kinds = positive.any().float() + (~positive).any()
     return (near + far) / kinds.clamp(min=1)
 
@@ -195,7 +195,7 @@ def info_nce_loss(user: Tensor, shop: Tensor, positive: Tensor, temperature: flo
     """
     logits = user @ shop.t() / temperature
     there, back = (_choice(x, p) for x, p in _both_ways(logits, positive))
-    return _mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
+    return mean_where(*(torch.cat(pair) for pair in zip(there, back, strict=True)))
 
 
 def _choice(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
