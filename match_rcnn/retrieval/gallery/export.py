@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 from match_rcnn.retrieval.gallery.items import optional_module
-from match_rcnn.retrieval.gallery.store import BLOCK, OWN, Snapshot
+from match_rcnn.retrieval.gallery.store import OWN, Snapshot
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import Float32Array, FloatArray
 from match_rcnn.utils.files import atomic_write
@@ -123,9 +123,8 @@ def export(
         raise ValueError(f"expected an export to {', '.join(EXPORTS)}; got {to!r}")
     every = np.arange(snapshot.num_rows)
     sample = snapshot.vectors(every[:: max(1, len(every) // _MEAN_OF)])
-    starts = range(0, len(every), BLOCK)
-    blocks = (snapshot.vectors(every[start : start + BLOCK]) for start in starts)
-    form = replace(ScoreForm.of(scorer, sample, blocks, metric), squared=to == "milvus")
+    form = ScoreForm.of(scorer, sample, snapshot.blocks(), metric)
+    form = replace(form, squared=to == "milvus")
     EXPORTS[to](snapshot, form, where, **options)
     return form
 

@@ -40,7 +40,7 @@ from match_rcnn.retrieval.gallery.items import (
     parse_filter,
 )
 from match_rcnn.retrieval.gallery.search import SnapshotSearch, Where, recall
-from match_rcnn.retrieval.gallery.store import KEEP, OWN, Store
+from match_rcnn.retrieval.gallery.store import KEEP, OWN, Snapshot, Store
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import Float32Array
 from match_rcnn.utils.files import located
@@ -87,20 +87,21 @@ class Gallery:
         #: As :meth:`take_in`, of items that do not count before :meth:`adopt`, of this process or
         #: another, is given what this returns.
         self.write_apart = self._store.write
-        if not self._store.exists():
+        snapshot = self._store.find()
+        if snapshot is None:
             if (self.folder / "manifest.json").is_file():
                 raise GalleryError(
                     f"{self.uri} is a gallery of format 1; match-rcnn index --convert "
                     f"{self.uri} --output NEW makes one of format {FORMAT} of it"
                 )
             raise FileNotFoundError(f"no gallery at {self.uri}: items.lance is not there")
-        about = self._store.newest().about
+        about = snapshot.about
         if about["format"] != FORMAT:
             raise GalleryError(f"{self.uri} is not of format {FORMAT}; build the gallery again")
         self.fingerprint = Fingerprint(**about["fingerprint"]) if about["fingerprint"] else None
         self.scorer = MatchScorer(np.array(about["weight"], np.float64), about["bias"])
-        self._look()
-        self.taxonomy = self._snapshot.taxonomy
+        self.taxonomy = snapshot.taxonomy
+        self._look(snapshot)
 
     @classmethod
     def create(
@@ -117,7 +118,7 @@ class Gallery:
         GalleryError: there is one already."""
         uri = str(located(folder))
         store, photos = (Store(f"{uri}/{name}.lance", options) for name in ("items", "photos"))
-        if store.exists():
+        if store.find() is not None:
             raise GalleryError(f"there is a gallery at {uri} already; open it or remove it")
         with suppress(OSError):  # photos of who was killed after this
             photos.put(_photo_table([]), "create")
@@ -199,8 +200,9 @@ class Gallery:
 
     def refresh(self) -> None:
         """See what other processes have changed."""
-        if self._store.dataset().version != self._snapshot.version:
-            self._look()
+        newest = self._store.newest()
+        if newest.version != self._snapshot.version:
+            self._look(newest)
 
     def search(
         self,
@@ -338,10 +340,11 @@ class Gallery:
         ("pgvector"); options: ``metric``, ``collection`` or ``table``."""
         return export(self._snapshot, self.scorer, where, to, **options)
 
-    def _look(self) -> None:
+    def _look(self, newest: Snapshot | None = None) -> None:
         """See the newest version; the index that is loaded stays where it is that one's."""
         old: SnapshotSearch | None = getattr(self, "_search", None)
-        self._snapshot, self._indexed = self._store.newest(), self._photos.dataset()
+        self._snapshot = newest or self._store.newest()
+        self._indexed = self._photos.dataset()
         cached = self._cache_bytes
         self._search = SnapshotSearch(self._snapshot, self.scorer, cached, self._load_index)
         if old and old.snapshot.state.get("index") == self._snapshot.state.get("index"):

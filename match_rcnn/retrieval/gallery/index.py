@@ -135,10 +135,9 @@ def build_index(snapshot: Snapshot, scorer: MatchScorer, kind: str, parent: Path
     folder = parent / f"index-{uuid.uuid4().hex[:16]}"
     folder.mkdir(parents=True)
     snapshot.row_ids.astype("<i8").tofile(folder / "rows.i64")
-    every = np.arange(snapshot.num_rows)
     with open(folder / "vectors.f32", "wb") as file:
-        for start in range(0, len(every), BLOCK):
-            snapshot.vectors(every[start : start + BLOCK]).astype("<f4").tofile(file)
+        for block in snapshot.blocks():
+            block.astype("<f4").tofile(file)
     arrow, table = optional_module("pyarrow"), snapshot.table(OWN)
     with arrow.ipc.new_file(str(folder / "items.arrow"), table.schema) as out:
         out.write_table(table)

@@ -200,7 +200,8 @@ class SnapshotSearch:
             near = np.flatnonzero(inside) if proposed is None else proposed
             near = near[np.argsort(positions[near])]
             exact = self.scorer.top_k(queries[i : i + 1], index.vectors[near], wanted)
-            scores[i], found[i] = exact.scores[0], positions[near[exact.indices[0].numpy()]]
+            scores[i], best = exact.scores[0].numpy(), exact.indices[0].numpy()
+            found[i] = positions[near[best]]
         if not len(outside.rows):
             return scores, found
         return merge((scores, found), self.exact(queries, k, outside), k)

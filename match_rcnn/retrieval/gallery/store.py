@@ -137,6 +137,11 @@ class Snapshot:
         with self._reading():
             return self.dataset.take(rows, columns=list(columns)).combine_chunks()
 
+    def blocks(self) -> Iterator[Float32Array]:
+        """All vectors, ``BLOCK`` at a time."""
+        for start in range(0, self.num_rows, BLOCK):
+            yield self.vectors(np.arange(start, min(start + BLOCK, self.num_rows)))
+
     def vectors(self, rows: IntArray) -> Float32Array:
         """(m, d) the vectors at these positions."""
         out = np.empty((len(rows), self.about["dim"]), np.float32)
@@ -197,11 +202,13 @@ class Store:
     def newest(self) -> Snapshot:
         return Snapshot(self.dataset())
 
-    def exists(self) -> bool:
+    def find(self) -> Snapshot | None:
+        """The newest version, if there is any."""
         try:
-            return self.dataset() is not None
+            dataset = self.dataset()
         except (ValueError, OSError):
-            return False
+            return None
+        return Snapshot(dataset)
 
     def write(
         self, items: Iterable[GalleryItem], vectors: Iterable[Any]
