@@ -18,7 +18,6 @@ import torch
 from match_rcnn.d2 import Boxes, CfgNode, Instances
 from match_rcnn.data.taxonomy import Taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
-from match_rcnn.inference.weights import load_predictor
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment, named_attributes
@@ -103,8 +102,8 @@ class GalleryModel:
         min_score: float | None = None,
         opts: list[str] | None = None,
     ) -> "GalleryModel":
-        """See :func:`match_rcnn.inference.weights.load_predictor`."""
-        return cls(load_predictor(weights, config_file, min_score, opts))
+        """See :meth:`MatchRCNNPredictor.from_files`."""
+        return cls(MatchRCNNPredictor.from_files(config_file, weights, min_score, opts))
 
     def __call__(self, photo: Image) -> list[Garment]:
         return self.predictor(photo)

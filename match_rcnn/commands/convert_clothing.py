@@ -10,7 +10,6 @@ from pathlib import Path
 from match_rcnn.commands import Answer, new_parser
 from match_rcnn.experiments.weak_labels import label_photos
 from match_rcnn.inference.predictor import MatchRCNNPredictor
-from match_rcnn.utils.shipped import config_file
 
 #: All that the model finds is looked at, in whichever category.
 _OPEN = ("TEST.AGNOSTIC_NMS_THRESH", "1.0", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.01")
@@ -30,7 +29,7 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> Answer:
     predictor = MatchRCNNPredictor.from_files(
-        config_file(args.config_file), args.weights, 0.0, [*_OPEN, *_BOXES, *args.opts]
+        args.config_file, args.weights, 0.0, [*_OPEN, *_BOXES, *args.opts]
     )
     report = label_photos(predictor, args.root, args.output, most=args.most)
     values = {"output": str(args.output), **vars(report)}

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from match_rcnn.commands import Answer, new_parser
-from match_rcnn.commands.predict import add_model
+from match_rcnn.commands.predict import add_model, predictor_of
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -39,10 +39,9 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Answer:
     from match_rcnn.inference.measure_files import measure_files
     from match_rcnn.inference.measures import FILE
-    from match_rcnn.inference.weights import load_predictor
 
     measured = measure_files(
-        load_predictor(args.weights, args.config, args.score_threshold, args.opts),
+        predictor_of(args),
         args.paths,
         args.output,
         known=args.known,

@@ -14,8 +14,12 @@ address with a checksum (https://...#sha256=...), or hf://owner/repository/file.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from match_rcnn.commands import Answer, new_parser
+
+if TYPE_CHECKING:
+    from match_rcnn.inference.predictor import MatchRCNNPredictor
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -52,13 +56,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def predictor_of(args: argparse.Namespace) -> "MatchRCNNPredictor":
+    """The model that :func:`add_model`'s arguments say."""
+    from match_rcnn.inference.predictor import MatchRCNNPredictor
+
+    return MatchRCNNPredictor.from_files(args.config, args.weights, args.score_threshold, args.opts)
+
+
 def run(args: argparse.Namespace) -> Answer:
     from match_rcnn.inference.predict_files import predict_files
-    from match_rcnn.inference.weights import load_predictor
 
-    predictor = load_predictor(args.weights, args.config, args.score_threshold, args.opts)
     report = predict_files(
-        predictor,
+        predictor_of(args),
         args.paths,
         args.output,
         formats=[name.strip() for name in args.format.split(",")],

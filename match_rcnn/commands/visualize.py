@@ -10,7 +10,7 @@ from pathlib import Path
 
 from match_rcnn.commands import Answer, UsageError, new_parser
 from match_rcnn.inference.pictures import draw_sources, ground_truth_source, prediction_source
-from match_rcnn.inference.weights import load_predictor
+from match_rcnn.inference.predictor import MatchRCNNPredictor
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> Answer:
     elif not args.weights:
         raise UsageError("predictions need --weights (or pass --ground-truth)")
     else:
-        predictor = load_predictor(args.weights, args.config_file, args.score_threshold, args.opts)
+        predictor = MatchRCNNPredictor.from_files(
+            args.config_file, args.weights, args.score_threshold, args.opts
+        )
         source = prediction_source(args.input, args.limit, predictor=predictor)
     report = draw_sources(source, args.output)
     return Answer(str(report), vars(report))

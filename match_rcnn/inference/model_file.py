@@ -23,31 +23,9 @@ from match_rcnn.utils.files import atomic_write
 SUFFIX = ".safetensors"
 #: Of the metadata: JSON with "config" and "taxonomy".
 _ENTRY = "match_rcnn"
-#: The folder of the models that come with the package.
-SHIPPED = Path(__file__).resolve().parents[1] / "models"
 #: Keys of a config that say where and on what a model was trained; a file of weights has no use
 #: for them.
 _OF_THE_TRAINING = ("DATASETS", "DATALOADER", "SOLVER", "OUTPUT_DIR", "SEED", "WANDB", "MODEL_EMA")
-
-
-def shipped_models() -> dict[str, Path]:
-    """The models that come with the package, by name."""
-    return {file.stem: file for file in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
-
-
-def find_model(name: str | Path) -> Path:
-    """The file of a shipped model, or ``name`` itself where it is a model file.
-
-    Raises:
-        FileNotFoundError: it is neither.
-    """
-    shipped = shipped_models()
-    if str(name) in shipped:
-        return shipped[str(name)]
-    if Path(name).is_file():
-        return Path(name)
-    known = ", ".join(shipped) or "none"
-    raise FileNotFoundError(f"{name} is no model file and no shipped model (those are: {known})")
 
 
 def write_model(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from match_rcnn.config import follow_taxonomy, get_match_rcnn_cfg
+from match_rcnn.config import follow_taxonomy
 from match_rcnn.d2 import (
     CfgNode,
     DefaultPredictor,
@@ -16,11 +16,11 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.images import read_image
 from match_rcnn.inference.calibration import Calibration
-from match_rcnn.inference.model_file import find_model, read_config, stated_taxonomy
+from match_rcnn.inference.model_file import stated_taxonomy
 from match_rcnn.inference.switches import apply_switches
+from match_rcnn.inference.weights import model_config
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_instances
-from match_rcnn.utils import shipped
 from match_rcnn.utils.arrays import Image
 
 
@@ -76,38 +76,30 @@ class MatchRCNNPredictor:
         score_threshold: float | None = None,
         opts: list[str] | None = None,
     ) -> "MatchRCNNPredictor":
-        """A model that comes with the package, or a model file of one's own
-        (:mod:`match_rcnn.inference.model_file`); each holds its config.
+        """A model by name (:func:`match_rcnn.inference.weights.find_weights`): one that comes with
+        the package, a model file, which holds its config, or a checkpoint with a ``config.yaml``
+        beside it.
 
         Raises:
             FileNotFoundError: there is neither a shipped model nor a file of that name.
         """
-        file = find_model(name)
-        cfg = read_config(file)
-        cfg.merge_from_list(opts or [])
-        cfg.MODEL.WEIGHTS = str(file)
-        return cls(cfg, score_threshold)
+        return cls.from_files(None, name, score_threshold, opts)
 
     @classmethod
     def from_files(
         cls,
-        config_file: str | Path,
+        config_file: str | Path | None,
         weights: str | Path,
         score_threshold: float | None = None,
         opts: list[str] | None = None,
     ) -> "MatchRCNNPredictor":
-        """A predictor from a config file and a checkpoint.
+        """A predictor from a config file and weights, as
+        :func:`match_rcnn.inference.weights.model_config` takes them.
 
         Raises:
             FileNotFoundError: ``weights`` is a local path that does not exist.
         """
-        cfg = get_match_rcnn_cfg()
-        cfg.merge_from_file(str(shipped.config_file(config_file)))
-        cfg.merge_from_list(opts or [])
-        if "://" not in str(weights) and not Path(weights).is_file():
-            raise FileNotFoundError(f"no checkpoint at {weights}; train one or pass its path")
-        cfg.MODEL.WEIGHTS = str(weights)
-        return cls(cfg, score_threshold)
+        return cls(model_config(weights, config_file, opts), score_threshold)
 
     @property
     def model(self) -> torch.nn.Module:

@@ -3,6 +3,7 @@
 import os
 import re
 import urllib.request
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
@@ -10,18 +11,12 @@ from urllib.parse import urldefrag, urlsplit
 from tqdm import tqdm
 
 from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import read_plain
-from match_rcnn.inference.model_file import (
-    SUFFIX,
-    shipped_models,
-    stated_taxonomy,
-    write_model,
-)
-from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.d2 import CfgNode, read_plain
+from match_rcnn.inference.model_file import SUFFIX, read_config, stated_taxonomy, write_model
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.retrieval.gallery.items import optional_module
 from match_rcnn.utils.files import atomic_write
-from match_rcnn.utils.shipped import config_file
+from match_rcnn.utils.shipped import config_file, shipped_models
 
 _HUB = "hf://"
 
@@ -94,30 +89,31 @@ def _from_hub(address: str) -> Path:
     return Path(hub.hf_hub_download(f"{owner}/{repository}", file))
 
 
-def load_predictor(
-    weights: str | Path,
-    config: str | Path | None = None,
-    score_threshold: float | None = None,
-    opts: list[str] | None = None,
-) -> MatchRCNNPredictor:
-    """A predictor of weights by name (:func:`find_weights`).
+def model_config(
+    weights: str | Path, config: str | Path | None = None, opts: Sequence[str] | None = None
+) -> CfgNode:
+    """The whole config of weights by name (:func:`find_weights`), which its ``MODEL.WEIGHTS`` names.
 
     Args:
         weights: besides, with a config, what ``MODEL.WEIGHTS`` takes: addresses without checksums.
         config: a file or a shipped config's name; None: what the model file holds, or the
             ``config.yaml`` beside a checkpoint.
+        opts: ``KEY VALUE`` overrides.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`find_weights`; or nothing says the config.
     """
-    if config is not None and _is_the_hosts(str(weights)):
-        return MatchRCNNPredictor.from_files(config, weights, score_threshold, opts)
-    file = find_weights(weights)
-    if config is None and file.suffix == SUFFIX:
-        return MatchRCNNPredictor.pretrained(file, score_threshold, opts)
-    return MatchRCNNPredictor.from_files(
-        config or _config_beside(file), file, score_threshold, opts
-    )
+    file = str(weights)
+    if config is None or not _is_the_hosts(file):
+        file = str(find_weights(weights))
+    if config is None and file.endswith(SUFFIX):
+        cfg = read_config(file)
+    else:
+        cfg = get_match_rcnn_cfg()
+        cfg.merge_from_file(str(config_file(config or _config_beside(Path(file)))))
+    cfg.merge_from_list(list(opts or []))
+    cfg.MODEL.WEIGHTS = file
+    return cfg
 
 
 def _is_the_hosts(weights: str) -> bool:
@@ -136,14 +132,13 @@ def pack_model(weights: str | Path, output: str | Path, config: str | Path | Non
     """Write a checkpoint as a model file (:mod:`match_rcnn.inference.model_file`).
 
     Args:
-        config: as :func:`load_predictor`'s.
+        config: as :func:`model_config`'s.
 
     Returns:
         How many weights it has.
     """
     file = find_weights(weights)
-    cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(config_file(config) if config else _config_beside(file)))
+    cfg = model_config(file, config or _config_beside(file))
     content = read_plain(file)
     state = content.get("model", content)
     taxonomy = stated_taxonomy(str(file)) or taxonomy_from_config(cfg)

@@ -11,6 +11,11 @@ def configs_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
+def shipped_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return {file.stem: file for file in sorted((_PACKAGE / "models").glob("*.safetensors"))}
+
+
 def config_file(name: str | Path) -> Path:
     """A config by its path, or by the name of one that comes with the package.
 

@@ -16,7 +16,7 @@ from match_rcnn.inference.measures import (
     read_rules,
     reference_scale,
 )
-from match_rcnn.inference.weights import load_predictor
+from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.structures import Garment
 
 RULES = read_rules()
@@ -199,7 +199,7 @@ def test_lines_are_drawn_grey_where_unsure():
 def test_photos_are_measured(model_file, write_photos, tmp_path):
     photos = write_photos(tmp_path / "photos", {"x.png": (64, 96), "y.png": (64, 96)})
     (photos / "z.jpg").write_text("no photo")
-    predictor = load_predictor(model_file, score_threshold=0.01)
+    predictor = MatchRCNNPredictor.pretrained(model_file, score_threshold=0.01)
     output = tmp_path / "out"
     found = measure_files(predictor, [photos], output, reference="0,0,10,10=20x20", threshold=0.0)
     assert [*found.broken] == ["z.jpg"]

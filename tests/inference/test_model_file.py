@@ -8,14 +8,10 @@ from safetensors import safe_open
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import build_model
 from match_rcnn.data.taxonomy import Category, Taxonomy
-from match_rcnn.inference.model_file import (
-    find_model,
-    read_config,
-    shipped_models,
-    stated_taxonomy,
-    write_model,
-)
+from match_rcnn.inference.model_file import read_config, stated_taxonomy, write_model
+from match_rcnn.inference.weights import find_weights
 from match_rcnn.predictor import MatchRCNNPredictor
+from match_rcnn.utils.shipped import shipped_models
 
 HATS = Taxonomy("hats", (Category(3, "cap"), Category(7, "hat")))
 
@@ -100,14 +96,9 @@ def test_a_damaged_file_is_named(file, tmp_path):
             read(damaged)
 
 
-def test_neither_shipped_nor_a_file():
-    with pytest.raises(FileNotFoundError, match="winter is no model file and no shipped model"):
-        find_model("winter")
-
-
 def test_shipped_models_go_by_their_names():
     for name, path in shipped_models().items():
-        assert find_model(name) == path
+        assert find_weights(name) == path
         assert path.suffix == ".safetensors"
 
 

@@ -16,9 +16,9 @@ from pycocotools.coco import COCO
 
 from match_rcnn.inference.bulk import BulkPredictor
 from match_rcnn.inference.predict_files import picture_name, predict_files
+from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.inference.results import Results
 from match_rcnn.inference.shots import find_files, shots
-from match_rcnn.inference.weights import load_predictor
 
 #: Several shapes, so that batches are made of them; the same stems in two folders.
 SIZES = {
@@ -30,7 +30,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def predictor(model_file):
-    return load_predictor(model_file, score_threshold=0.01)
+    return MatchRCNNPredictor.pretrained(model_file, score_threshold=0.01)
 
 
 @pytest.fixture

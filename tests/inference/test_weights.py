@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from match_rcnn.inference import weights
-from match_rcnn.inference.weights import find_weights, load_predictor, pack_model
+from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.inference.weights import find_weights, model_config, pack_model
 
 
 @pytest.fixture
@@ -67,17 +68,17 @@ def test_a_hubs_file(model_file, monkeypatch):
 
 
 def test_a_checkpoint_becomes_a_model_file(model_file, tmp_path):
-    predictor = load_predictor(model_file)
+    predictor = MatchRCNNPredictor.pretrained(model_file)
     state = predictor._predictor.model.state_dict()
     torch.save(
         {"model": state, "taxonomy": predictor.taxonomy.to_dict()}, tmp_path / "model_final.pth"
     )
     with pytest.raises(ValueError, match="says no config"):
-        load_predictor(tmp_path / "model_final.pth")
+        MatchRCNNPredictor.pretrained(tmp_path / "model_final.pth")
     (tmp_path / "config.yaml").write_text(predictor.cfg.dump())
     packed = tmp_path / "coat.safetensors"
     assert pack_model(tmp_path / "model_final.pth", packed) == len(state)
-    again = load_predictor(packed)
+    again = MatchRCNNPredictor.pretrained(packed)
     found = again._predictor.model.state_dict()
     assert all(torch.equal(found[name], state[name]) for name in state)
-    assert again.taxonomy == load_predictor(tmp_path / "model_final.pth").taxonomy
+    assert again.taxonomy == MatchRCNNPredictor.pretrained(tmp_path / "model_final.pth").taxonomy

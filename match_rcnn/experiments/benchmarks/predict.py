@@ -21,7 +21,6 @@ from match_rcnn.inference.predict_files import predict_files
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.inference.results import LINES, line
 from match_rcnn.inference.shots import find_files, shots
-from match_rcnn.inference.weights import load_predictor
 
 GOAL = 1.5
 #: Pixels and scores that rounding may move; and the share of landmarks that may take another of
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Result:
     torch.set_num_threads(args.threads)
-    predictor = load_predictor(args.weights, args.config, 0.5)
+    predictor = MatchRCNNPredictor.from_files(args.config, args.weights, 0.5)
     with tempfile.TemporaryDirectory(prefix="benchmark-predict-") as name:
         folder = Path(name)
         if args.photos is None:
