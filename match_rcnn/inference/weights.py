@@ -92,7 +92,7 @@ def _from_hub(address: str) -> Path:
 def model_config(
     weights: str | Path, config: str | Path | None = None, opts: Sequence[str] | None = None
 ) -> CfgNode:
-    """The whole config of weights by name (:func:`find_weights`), which its ``MODEL.WEIGHTS`` names.
+    """The config of weights by name (:func:`find_weights`), which its ``MODEL.WEIGHTS`` names.
 
     Args:
         weights: besides, with a config, what ``MODEL.WEIGHTS`` takes: addresses without checksums.

@@ -12,7 +12,7 @@ import torch
 
 from match_rcnn.inference import weights
 from match_rcnn.inference.predictor import MatchRCNNPredictor
-from match_rcnn.inference.weights import find_weights, model_config, pack_model
+from match_rcnn.inference.weights import find_weights, pack_model
 
 
 @pytest.fixture
