@@ -71,7 +71,22 @@ CANDIDATES = {
             "MODEL.ANCHOR_GENERATOR.SIZES": "[[30], [60], [99], [156]]",
         },
     ),
-    "average": Candidate("moving average of the weights (0.998)", average=True),
+    "cascade": Candidate(
+        "three box heads in a cascade",
+        {
+            "MODEL.ROI_HEADS.NAME": "MatchRCNNCascadeROIHeads",
+            "MODEL.ROI_HEADS.IOU_THRESHOLDS": "[0.5]",
+            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": "True",
+        },
+    ),
+    "words": Candidate(
+        "photos with a word each beside them",
+        {
+            "DATASETS.TRAIN": "('ccp_train','clothing_train')",
+            "DATASETS.TRAIN_WEIGHTS": "(2,1)",
+        },
+    ),
+    "average": Candidate("moving average of the weights (0.98)", average=True),
     "mirror": Candidate("seen mirrored too", use={"TEST.AUG.ENABLED": "True"}),
     "scales": Candidate(
         "seen mirrored and at 0.75",
@@ -144,7 +159,7 @@ class Accuracy:
         """The folder of the training that a candidate uses: its own, or the baseline's."""
         own = [n for n, c in CANDIDATES.items() if c.training == candidate.training]
         run = self.output / "trained" / f"{own[0]}-{seed}"
-        options = (*self.options, "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.998")
+        options = (*self.options, "MODEL_EMA.ENABLED", "True", "MODEL_EMA.DECAY", "0.98")
         options += ("SEED", str(seed), "DATASETS.TEST", "()", *flat(candidate.training))
         self.steps.claim(self.config, run, options, self.annotations)
         if not (run / "model_ema.pth").is_file():
