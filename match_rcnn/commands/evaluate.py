@@ -105,10 +105,13 @@ def check_arguments(args: argparse.Namespace) -> None:
 def evaluate_coco(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from match_rcnn.evaluation.coco.subsets import evaluate_files
     from match_rcnn.evaluation.tables import scores_table, view_subset_table
+    from match_rcnn.utils.parallel import available_cores
 
     paths = args.ground_truth, args.results
     taxonomy = read_taxonomy(args)
-    view = evaluate_files(args.task, *paths, args.visible_only, taxonomy, args.subsets)
+    view = evaluate_files(
+        args.task, *paths, args.visible_only, taxonomy, args.subsets, available_cores()
+    )
     files = {"ground_truth": str(args.ground_truth), "results": str(args.results)}
     found = {**view.to_json(), "visible_only": args.visible_only, "files": files}
     shown = [scores_table(view.whole)] + [view_subset_table(view)] * args.subsets

@@ -31,7 +31,7 @@ def ordered_map(function: Callable[[int], _T], count: int, workers: int) -> Iter
     if workers == 1:
         yield map(function, range(count))
         return
-    fork = _can_fork()
+    fork = can_fork()
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     team: list[tuple[BaseProcess, Connection]] = []
     try:
@@ -60,7 +60,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Forking is the quickest start, and safe only while this process has one thread."""
     return "fork" in multiprocessing.get_all_start_methods() and threading.active_count() == 1
 

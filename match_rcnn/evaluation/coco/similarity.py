@@ -18,6 +18,9 @@ from pycocotools import mask as mask_utils
 from match_rcnn.evaluation.coco.arrays import Detections, GroundTruth
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 from match_rcnn.utils.columns import join
+from match_rcnn.utils.parallel import can_fork, ordered_map
+
+_WORTH_A_FORK = 1 << 12  # pairs
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ class Similarities:
 
 
 def compute_similarities(
-    task: str, ground_truth: GroundTruth, detections: Detections
+    task: str, ground_truth: GroundTruth, detections: Detections, workers: int = 1
 ) -> Similarities:
-    """Args: task: ``bbox``, ``segm`` or ``keypoints``."""
+    """Args: task: ``bbox``, ``segm`` or ``keypoints``; workers: processes that compare masks."""
     # The groups of items and of detections both rise.
     detection, item = join(ground_truth.groups, detections.groups(ground_truth))
-    function = {"bbox": box_overlaps, "segm": mask_overlaps, "keypoints": pairwise_oks}[task]
-    values = function(ground_truth, detections, detection, item)
+    if task == "segm":
+        values = mask_overlaps(ground_truth, detections, detection, item, workers)
+    else:
+        function = {"bbox": box_overlaps, "keypoints": pairwise_oks}[task]
+        values = function(ground_truth, detections, detection, item)
     return Similarities(task, ground_truth, detections, detection, item, values)
 
 
@@ -73,13 +79,34 @@ def box_ious(first: FloatArray, second: FloatArray, crowd: BoolArray | bool = Fa
 
 
 def mask_overlaps(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    detection: IntArray,
+    item: IntArray,
+    workers: int = 1,
+) -> FloatArray:
+    """(P,) IoU of masks, for a crowd item the part of the detection inside. Args: workers: forked,
+    where a system and a program without threads allow it."""
+    groups = ground_truth.groups[item]
+    parts = workers if can_fork() and len(groups) >= _WORTH_A_FORK else 1
+    limits = np.arange(parts + 1) * len(groups) // parts
+    # No group of an image and a category is cut.
+    ends = [int(np.searchsorted(groups, groups[min(i, len(groups) - 1)])) for i in limits[1:-1]]
+    ends = [0, *ends, len(groups)]
+
+    def part(index: int) -> FloatArray:
+        own = slice(ends[index], ends[index + 1])
+        return _mask_overlaps(ground_truth, detections, detection[own], item[own])
+
+    with ordered_map(part, parts, parts) as values:
+        return np.concatenate(list(values))
+
+
+def _mask_overlaps(
     ground_truth: GroundTruth, detections: Detections, detection: IntArray, item: IntArray
 ) -> FloatArray:
-    """(P,) IoU of masks, for a crowd item the part of the detection inside.
-
-    One call of pycocotools for each image and category; its C code decodes each mask once and
-    looks at the runs only where the masks' boxes meet. That is where the time goes.
-    """
+    """One call of pycocotools for each image and category; its C code decodes each mask once and
+    looks at the runs only where the masks' boxes meet. That is where the time goes."""
     assert detections.masks is not None
     assert ground_truth.masks is not None
     values = np.zeros(len(detection))

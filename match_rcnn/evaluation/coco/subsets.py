@@ -132,6 +132,7 @@ def evaluate_files(
     visible_only: bool = False,
     taxonomy: Taxonomy = DEEPFASHION2,
     by_subset: bool = False,
+    workers: int = 1,
 ) -> View:
     """Score a result file in the official format (``tools/evaluate_results.py``).
 
@@ -139,6 +140,7 @@ def evaluate_files(
         ground_truth: COCO form, dense or compact.
         visible_only: occluded landmarks count as unlabelled.
         by_subset: score the subsets too.
+        workers: processes that compare masks.
 
     Raises:
         FileNotFoundError, ValueError: what is wrong with which file, or ``visible_only`` without
@@ -151,5 +153,5 @@ def evaluate_files(
         raise ValueError(f"{ground_truth} has no list 'annotations': nothing to compare with")
     truth = truth.visible_only() if visible_only else truth
     found = read_detections(results, task, truth, TASKS[task].limits[-1])
-    scorer = Scorer(compute_similarities(task, truth, found))
+    scorer = Scorer(compute_similarities(task, truth, found, workers))
     return View(scorer.score(), score_subsets(scorer) if by_subset else {})

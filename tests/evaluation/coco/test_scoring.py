@@ -1,6 +1,7 @@
 """Against plain pycocotools on the same files: every number of precision and recall."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from match_rcnn.data import taxonomy
+from match_rcnn.evaluation.coco import similarity
 from match_rcnn.evaluation.coco.files import read_detections, read_ground_truth
 from match_rcnn.evaluation.coco.scoring import TASKS, Scorer
 from match_rcnn.evaluation.coco.similarity import compute_similarities
@@ -262,3 +264,25 @@ def test_a_test_set_cannot_be_scored(write):
     truth = write("gt.json", {"images": [{"id": 1}]})
     with pytest.raises(ValueError, match="no list 'annotations'"):
         evaluate_files("bbox", truth, write("dt.json", []))
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+@settings(max_examples=10, deadline=None, suppress_health_check=SLOW_FIXTURE)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_masks_compared_in_parts(tools, scorer, workers, seed):
+    case = tools.Case(seed)
+    whole = scorer(case.ground_truth, case.results["segm"], "segm").similarities
+    asked = []
+
+    @contextmanager
+    def in_this_process(function, count, processes):
+        asked.append((count, processes))
+        yield map(function, range(count))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "_WORTH_A_FORK", 1)
+        patch.setattr(similarity, "can_fork", lambda: True)
+        patch.setattr(similarity, "ordered_map", in_this_process)
+        found = compute_similarities("segm", whole.ground_truth, whole.detections, workers)
+    np.testing.assert_array_equal(found.values, whole.values)
+    assert asked == [(workers, workers) if len(whole.values) else (1, 1)]
