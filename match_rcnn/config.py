@@ -275,6 +275,10 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.EMBEDDING_DIM = 0  # 0: the fused vector, of length 1
     node.TRIPLET_WEIGHT = 1.0
     node.TRIPLET_MARGIN = 0.3  # not said; usual between vectors of length 1
+    # Systems on frozen vectors: heads alone learn; backbone, branches and fusion (of MODEL.WEIGHTS)
+    # stay, batch norm's statistics too. Of the heads, those that stay as well and have no loss.
+    node.FROZEN = False
+    node.FROZEN_HEADS = []
     # Two stages in turn of so many iterations, (landmarks, rest); (): all losses at once. In each,
     # what the landmarks' losses and the others weigh: the paper says large and small, public code
     # has 5 : 1. What weighs 0 rests.

@@ -111,6 +111,19 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(run, datasets, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_heads_on_frozen_vectors(run, datasets, tmp_path):
+    """On a run's weights: its checkpoint is whole, and the base's but for the heads."""
+    base = run / "model_final.pth"
+    keys = ("MODEL.RECOGNITION.FROZEN", "True", "MODEL.WEIGHTS", base)
+    train_net(datasets, *arguments(tmp_path, 2), *keys)
+    one, other = (
+        torch.load(file, weights_only=True)["model"] for file in (base, tmp_path / base.name)
+    )
+    assert one.keys() == other.keys()
+    changed = {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
+    assert changed == {"heads"}
+
+
 def test_an_oracle_says_so(run, datasets):
     weights = ("MODEL.WEIGHTS", run / "model_final.pth", "TEST.ORACLE_LANDMARKS", "True")
     found = train_net(datasets, *arguments(run, 2, "--eval-only"), *weights)

@@ -65,9 +65,13 @@ class Recognition(nn.Module):
         stages: what the losses weigh when.
         pixel_mean, pixel_std: by channel.
         oracle: let inference pool around the true landmarks; its results say so.
+        frozen: only heads learn. All else is without gradient and as in evaluation, so that the
+            statistics of batch norm stay too; landmarks' losses are left out, and ``stages`` with
+            them.
+        frozen_heads: names of heads that stay too, and have no loss; of ``frozen`` alone.
 
     Raises:
-        ValueError: local features without landmarks to pool around.
+        ValueError: local features without landmarks to pool around, or no head is left to learn.
     """
 
     @configurable
@@ -86,6 +90,8 @@ class Recognition(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         oracle: bool = False,
+        frozen: bool = False,
+        frozen_heads: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if local_branch is not None and landmark_branch is None:
@@ -103,6 +109,12 @@ class Recognition(nn.Module):
         self.heads = nn.ModuleDict(dict(heads))
         self.stages = stages or Stages()
         self.oracle = oracle
+        self.frozen = frozen
+        self.learning = _learning(heads, frozen, frozen_heads)
+        if frozen:
+            self.requires_grad_(False)
+            for name in self.learning:
+                self.heads[name].requires_grad_(True)
         self.pixel_mean: Tensor
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -137,7 +149,17 @@ class Recognition(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "oracle": cfg.TEST.ORACLE_LANDMARKS,
+            "frozen": node.FROZEN,
+            "frozen_heads": node.FROZEN_HEADS,
         }
+
+    def train(self, mode: bool = True) -> "Recognition":
+        """As torch's; what is frozen stays in evaluation."""
+        super().train(mode)
+        if mode and self.frozen:
+            for name, part in (*self.named_children(), *self.heads.named_children()):
+                part.train(name == "heads" or name in self.learning)
+        return self
 
     def _typed_heads(self) -> list[RecognitionHead]:
         return [cast(RecognitionHead, head) for head in self.heads.values()]
@@ -161,6 +183,8 @@ class Recognition(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         truth = Truth.of(batched_inputs, self.device)
+        if self.frozen:
+            return self._losses_of_heads(self._frozen_vectors(batched_inputs), truth)
         weights = self.stages.weights(get_event_storage().iter)
         maps = self.region_maps(batched_inputs)
         losses: dict[str, Tensor] = {}
@@ -172,11 +196,19 @@ class Recognition(nn.Module):
                 found = self.landmark_branch.losses(landmarks, truth)
                 losses |= {name: weights.landmarks * loss for name, loss in found.items()}
         if weights.rest:
-            vectors = self.vectors(maps, landmarks)
-            for head in self._typed_heads():
-                found = head.losses(vectors, truth)
-                losses |= {name: weights.rest * loss for name, loss in found.items()}
+            found = self._losses_of_heads(self.vectors(maps, landmarks), truth)
+            losses |= {name: weights.rest * loss for name, loss in found.items()}
         return losses
+
+    def _losses_of_heads(self, vectors: Tensor, truth: Truth) -> dict[str, Tensor]:
+        heads = [cast(RecognitionHead, self.heads[name]) for name in self.learning]
+        return {k: loss for head in heads for k, loss in head.losses(vectors, truth).items()}
+
+    @torch.no_grad()
+    def _frozen_vectors(self, batched_inputs: Batch) -> Tensor:
+        maps = self.region_maps(batched_inputs)
+        landmarks = None if self.landmark_branch is None else self.landmark_branch(maps)
+        return self.vectors(maps, landmarks)
 
     def inference(self, batched_inputs: Batch) -> list[dict[str, Instances]]:
         """Of each image ``{"instances": Instances}`` of the file's size, with one row:
@@ -250,6 +282,21 @@ def _tap(cfg: CfgNode, backbone: Backbone) -> tuple[ShapeSpec, ROIPooler | None]
     side = node.POOLER_RESOLUTION
     pooler = ROIPooler(side, [1.0 / stride], node.POOLER_SAMPLING_RATIO, "ROIAlignV2")
     return ShapeSpec(shape.channels, side, side, stride), pooler
+
+
+def _learning(heads: Mapping[str, Any], frozen: bool, frozen_heads: Sequence[str]) -> list[str]:
+    """The names of the heads that learn."""
+    unknown = [name for name in frozen_heads if name not in heads]
+    if unknown or (frozen_heads and not frozen):
+        why = f"{unknown[0]!r} is not in HEADS" if unknown else "FROZEN is False"
+        raise ValueError(f"MODEL.RECOGNITION.FROZEN_HEADS names heads that stay, but {why}")
+    found = [name for name in heads if name not in frozen_heads]
+    if frozen and not found:
+        raise ValueError(
+            "MODEL.RECOGNITION.FROZEN lets heads alone learn, and no head is left to: add one to "
+            "HEADS, or take one out of FROZEN_HEADS"
+        )
+    return found
 
 
 def _expect_known(key: str, name: str, registry: Any) -> None:

@@ -10,6 +10,7 @@ from torchvision.models import vgg16
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
+from match_rcnn.engine.recognition import RecognitionTrainer
 from match_rcnn.engine.weights import convert
 from match_rcnn.modeling.backbones import TorchvisionBackbone
 from match_rcnn.modeling.recognition import schedule
@@ -243,6 +244,9 @@ def test_a_region_of_a_photo_s_maps():
         ({"STAGES__LENGTHS": (3,)}, r"STAGES.LENGTHS must be \(\), or"),
         ({"STAGES__REST": (0.0, 0.0)}, "STAGES.REST must be two weights"),
         ({"NORM": "LN"}, "NORM must be one of"),
+        ({"FROZEN_HEADS": ["CategoryHead"]}, "heads that stay, but FROZEN is False"),
+        ({"FROZEN": True, "FROZEN_HEADS": ["WordHead"]}, "'WordHead' is not in HEADS"),
+        ({"FROZEN": True, "HEADS": []}, "no head is left"),
     ],
 )
 def test_bad_settings(keys, message):
@@ -293,3 +297,32 @@ def test_lower_precision_computes_and_pools_in_float32():
     assert low.keys() == plain.keys()
     for name, loss in plain.items():
         assert low[name].item() == pytest.approx(loss.item(), rel=0.1, abs=0.05), name
+
+
+def test_frozen_lets_heads_alone_learn():
+    """Some steps, with batch norm and dropout: what changes, and what the optimizer holds."""
+    keys = {"FROZEN": True, "FROZEN_HEADS": ["EmbeddingHead"], "DROPOUT": 0.5}
+    keys = {f"MODEL__RECOGNITION__{key}": value for key, value in keys.items()}
+    cfg = config(MODEL__RECOGNITION__CROP_SIZE=SIDE, **keys)
+    model = build_model(cfg)
+    optimizer = RecognitionTrainer.build_optimizer(cfg, model)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    learned = {name for name, p in model.named_parameters() if id(p) in held}
+    heads = ("CategoryHead", "AttributeHead")
+    assert learned == {f"heads.{name}.fc.{kind}" for name in heads for kind in ("weight", "bias")}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for i in range(2):
+        model.eval().train()  # as an evaluation in between leaves it
+        losses = losses_of(model, i)
+        assert list(losses) == ["loss_category", "loss_attributes"]
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    after = model.state_dict()
+    assert {name for name in after if not after[name].equal(before[name])} == learned
+    assert model.training
+    assert model.heads["CategoryHead"].training
+    assert not any(part.training for part in model.backbone.modules())
+    assert not model.heads["EmbeddingHead"].training
+    one, other = (losses_of(model) for _ in range(2))
+    assert one == other  # no dropout
