@@ -119,6 +119,27 @@ class Attribute(NamedTuple):
     type: str
 
 
+def attribute_groups(
+    attributes: Sequence[Attribute], types: Sequence[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """The names of a type's attributes, by type, in their order.
+
+    Args:
+        types: those wanted, in this order; (): all, in the order of first appearance.
+
+    Raises:
+        ValueError: no attribute is of a wanted type.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, kind in attributes:
+        found[kind] = (*found.get(kind, ()), name)
+    for kind in types:
+        if kind not in found:
+            known = ", ".join(found) or "none"
+            raise ValueError(f"no attribute is of the type {kind!r}; the types are: {known}")
+    return {kind: found[kind] for kind in types or found}
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """The categories of a data set, in the order of a model's classes, and what attributes it

@@ -89,7 +89,7 @@ class RecognitionSteps(Steps):
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        lists = sorted(f for d in ("Anno", "Eval") for f in self.data.glob(f"*/{d}/**/*.txt"))
+        lists = sorted(f for d in ("Anno*", "Eval") for f in self.data.glob(f"*/{d}/**/*.txt"))
         photos = sorted(
             (str(f.relative_to(self.data)), f.stat().st_size) for f in self.data.rglob("*.jpg")
         )

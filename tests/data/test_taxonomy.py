@@ -9,7 +9,13 @@ import yaml
 from match_rcnn.d2 import MetadataCatalog
 from match_rcnn.data import taxonomy
 from match_rcnn.data.synthetic.templates import TEMPLATES
-from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy, taxonomy_of
+from match_rcnn.data.taxonomy import (
+    DEEPFASHION2,
+    Attribute,
+    Taxonomy,
+    attribute_groups,
+    taxonomy_of,
+)
 
 
 def test_counts_and_offsets_are_the_published_ones():
@@ -180,3 +186,12 @@ def test_data_sets_carry_their_taxonomy():
     finally:
         MetadataCatalog.remove("of_its_own")
         MetadataCatalog.remove("without")
+
+
+def test_attributes_by_type():
+    known = [Attribute("striped", "pattern"), Attribute("knit", "fabric")]
+    known.append(Attribute("solid", "pattern"))
+    assert attribute_groups(known) == {"pattern": ("striped", "solid"), "fabric": ("knit",)}
+    assert list(attribute_groups(known, ("fabric", "pattern"))) == ["fabric", "pattern"]
+    with pytest.raises(ValueError, match=r"of the type 'sleeve'; the types are: pattern, fabric"):
+        attribute_groups(known, ("sleeve",))

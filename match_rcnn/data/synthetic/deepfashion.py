@@ -53,7 +53,7 @@ from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 
 #: Changes whenever the same seed would give other bytes.
-VERSION = 2
+VERSION = 3
 _CHUNK = 16
 _TRIES = 12
 #: What of an article must show, and of its silhouette, for a photo to be of it.
@@ -96,7 +96,8 @@ def generate(
     root = Path(output)
     stated = {"generator": "match_rcnn synthetic DeepFashion", "version": VERSION}
     stated |= asdict(settings)
-    claim(root, stated, [name for name in ("Anno", "Eval", "Img") if (root / name).exists()])
+    folders = "Anno", "Anno_fine", "Eval", "Img"
+    claim(root, stated, [name for name in folders if (root / name).exists()])
     if (root / "summary.json").is_file():
         return dict(read_json(root / "summary.json"))
     _draw(root, settings, workers, progress)

@@ -1,7 +1,7 @@
 """The official text lists of a generated benchmark of DeepFashion (2016), and its summary.
 
 Some attribute labels are unknown, and some of the training split are wrong; the summary says how
-many.
+many. The fine labels, beside those of categories and attributes, are all known and right.
 """
 
 from collections import Counter
@@ -13,10 +13,13 @@ from match_rcnn.data.problems import MissingDataError
 from match_rcnn.data.sources.deepfashion import (
     ATTRIBUTE_TYPES,
     OCCLUDED,
+    SLOTS,
+    SLOTS_OF_TYPE,
     TRUNCATED,
     VISIBLE,
 )
 from match_rcnn.data.synthetic.deepfashion_plan import (
+    SPLITS,
     Photo,
     Settings,
     article_of,
@@ -24,7 +27,7 @@ from match_rcnn.data.synthetic.deepfashion_plan import (
     random_of,
     split_of,
 )
-from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, KINDS, describe
+from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, FINE, KINDS, describe, fine_labels
 from match_rcnn.utils.files import atomic_write, write_json
 
 #: Shares of attribute labels that are unknown (0), and, in the training split, wrong.
@@ -127,6 +130,39 @@ def _write_category(
     rows = [f"{p.name:<70} {texts[p.item]}" for p in photos]
     _list(root, "Anno/list_attr_img.txt", "image_name  attribute_labels", rows)
     _write_boxes_and_marks(root, settings, drawn, with_variation=False)
+    _write_fine(root, settings, drawn)
+
+
+def _write_fine(root: Path, settings: Settings, drawn: list[dict[str, Any]]) -> None:
+    """``Anno_fine``: of each split the images, and files without names beside them."""
+    rows = [f"{name:<30} {type_}" for type_, group in enumerate(FINE, 1) for name in group]
+    _list(root, "Anno_fine/list_attr_cloth.txt", "attribute_name  attribute_type", rows)
+    kinds = {kind.name: i for i, kind in enumerate(KINDS, 1)}
+    pairs = list(zip(plan(settings), drawn, strict=True))
+    for split in SPLITS:
+        own = [(photo, record) for photo, record in pairs if photo.split == split]
+        articles = [article_of(settings, photo.item) for photo, _ in own]
+        tables = {
+            "": [photo.name for photo, _ in own],
+            "_bbox": [_numbers(record["box"]) for _, record in own],
+            "_cate": [str(kinds[article.kind.name]) for article in articles],
+            "_attr": [" ".join(map(str, fine_labels(article))) for article in articles],
+            "_landmarks": [
+                _points(record, article.kind.type)
+                for (_, record), article in zip(own, articles, strict=True)
+            ],
+        }
+        for suffix, lines in tables.items():
+            with atomic_write(root / f"Anno_fine/{split}{suffix}.txt") as file:
+                file.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def _points(record: dict[str, Any], kind: int) -> str:
+    """x and y of all slots; 0 0 of what cannot be seen."""
+    points = [(0, 0)] * len(SLOTS)
+    for slot, (seen, x, y) in zip(SLOTS_OF_TYPE[kind], record["landmarks"], strict=True):
+        points[slot] = (x, y) if seen == VISIBLE else (0, 0)
+    return " ".join(f"{x} {y}" for x, y in points)
 
 
 def _write_landmark(

@@ -376,6 +376,55 @@ ATTRIBUTES = tuple(
     )
 )
 
+_Rule = Callable[[Article], bool]
+
+
+def _always(_: Article) -> bool:
+    return True
+
+
+#: The six groups of the fine labels, in the order of their types: of each a garment has the first
+#: value that holds, and no other.
+FINE: tuple[dict[str, _Rule], ...] = (
+    {
+        "graphic": lambda a: a.look.graphic is not None,
+        "floral": _is_floral,
+        "striped": _printed("stripes", "double stripes"),
+        "lattice": _is_checked,
+        "dotted": _printed("dots"),
+        "solid": _printed("plain"),
+        "printed": _always,
+    },
+    {
+        "long_sleeve": _based(*LONG_SLEEVES),
+        "short_sleeve": _based(*SHORT_SLEEVES),
+        "sleeveless": _always,
+    },
+    {"maxi_length": _ends(1.36, 9.0), "mini_length": _skirted, "no_dress": _always},
+    {
+        "deep_neckline": lambda a: _closed_neck(a) and a.cut.neck_depth >= 0.17,
+        "v_neckline": lambda a: _closed_neck(a) and a.cut.neck_round <= 0.55,
+        "crew_neckline": _closed_neck,
+        "no_neckline": _always,
+    },
+    {
+        "denim": _woven("denim"),
+        "chiffon": _woven("chiffon"),
+        "leather": _woven("leather"),
+        "lace": _woven("lace"),
+        "knit": lambda a: a.look.fabric in ("knit", "ribbed"),
+        "cotton": _always,
+    },
+    {"tight": _is_slim, "loose": _is_loose, "conventional": _always},
+)
+
+
+def fine_labels(article: Article) -> list[int]:
+    """1 for the value that it has of each group of :data:`FINE`, 0 for the others."""
+    found = [next(name for name, holds in group.items() if holds(article)) for group in FINE]
+    return [int(name == own) for group, own in zip(FINE, found, strict=True) for name in group]
+
+
 _PRAISE = ("new", "lovely", "soft", "comfortable", "favourite", "everyday", "perfect")
 _OCCASIONS = (
     "for summer",

@@ -14,7 +14,7 @@ from match_rcnn.data.synthetic.cuts import default_cut
 from match_rcnn.data.synthetic.deepfashion import generate, slots
 from match_rcnn.data.synthetic.deepfashion_plan import Settings, article_of, plan
 from match_rcnn.data.synthetic.garments import garment_shape
-from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, KINDS
+from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, FINE, KINDS
 
 SIZE = 64
 
@@ -63,6 +63,26 @@ def test_only_training_labels_are_wrong(category):
             truth = article_of(settings, photo.item).attributes
             labels = record["annotations"][0]["attributes"]
             assert set(np.unique(labels * truth)) <= {0, 1}
+
+
+def test_the_fine_labels_are_one_of_each_group_and_true(category):
+    settings = Settings("category", 24, 8, 8, 1, SIZE)
+    photos = [photo for photo in plan(settings) if photo.split == "test"]
+    records = load_records(category, "fine", "test")
+    coarse = load_records(category, "category", "test")
+    head = load_benchmark(category, "fine").head
+    assert head["report"]["left_out_by_reason"] == {}
+    names, types = head["attribute_names"], np.array(head["attribute_types"])
+    for photo, record, other in zip(photos, records, coarse, strict=True):
+        own, same = record["annotations"][0], other["annotations"][0]
+        for key in ("bbox", "category_id"):
+            assert own[key] == same[key]
+        seen = same["visibility"] == 0
+        assert (own["landmarks"][seen] == same["landmarks"][seen]).all()
+        article = article_of(settings, photo.item)
+        for number, group in enumerate(FINE, 1):
+            (found,) = np.flatnonzero((own["attributes"] == 1) & (types == number))
+            assert names[found] == next(name for name, holds in group.items() if holds(article))
 
 
 def test_nothing_of_the_generated_lists_is_strange(category):
