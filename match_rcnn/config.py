@@ -251,6 +251,13 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.LANDMARKS.FC_DIMS = [1024, 1024]
     node.LANDMARKS.POSITION_WEIGHT = 1.0
     node.LANDMARKS.VISIBILITY_WEIGHT = 1.0
+    # What to look at, names of the registry of match_rcnn/modeling/recognition/attention.py such as
+    # ["LandmarkAttention", "CategoryAttention"] (Wang et al. 2018) or ["UnifiedAttention"] (Liu and
+    # Lu 2018); the widths of the latter two's networks (public code: the last one's), and how the
+    # first merges the landmarks' maps: "sum", "mean" or "max" (not said).
+    node.ATTENTION = []
+    node.ATTENTION_DIMS = [32, 64, 128]
+    node.ATTENTION_MERGE = "sum"
     # Landmark pooling: a window of WINDOW cells a side, max-pooled to RESOLUTION a side (4 in
     # public code; the window is not said: a quarter of the region's side). GATE "hard": what is not
     # seen counts 0 (paper), "soft": as likely as it is seen, "none": all count.

@@ -1,12 +1,15 @@
 """One given box an image: the systems of DeepFashion (2016), made of shared parts."""
 
+from match_rcnn.modeling.recognition.attention import ATTENTION_REGISTRY, Attention
 from match_rcnn.modeling.recognition.heads import RECOGNITION_HEAD_REGISTRY, RecognitionHead
 from match_rcnn.modeling.recognition.landmarks import LANDMARK_BRANCH_REGISTRY, LandmarkBranch
 from match_rcnn.modeling.recognition.meta_arch import Recognition
 
 __all__ = [
+    "ATTENTION_REGISTRY",
     "LANDMARK_BRANCH_REGISTRY",
     "RECOGNITION_HEAD_REGISTRY",
+    "Attention",
     "LandmarkBranch",
     "Recognition",
     "RecognitionHead",

@@ -45,11 +45,14 @@ class Landmarks:
         xy: (N, L, 2).
         visible: (N, L) probability that it can be seen.
         visibility: (N, L, V) logits, where there are any.
+        heat: (N, L, H, W) maps of where each is, about 1 there and 0 far from it, where there are
+            any.
     """
 
     xy: Tensor
     visible: Tensor
     visibility: Tensor | None = None
+    heat: Tensor | None = None
 
     @classmethod
     def given(cls, slots: Tensor) -> "Landmarks":
@@ -65,7 +68,13 @@ class Landmarks:
 
 
 class LandmarkBranch(nn.Module):
-    """Finds landmarks in feature maps. Subclasses register themselves."""
+    """Finds landmarks in feature maps. Subclasses register themselves.
+
+    Attributes:
+        gives_heat: whether what it finds has heat maps.
+    """
+
+    gives_heat = False
 
     def forward(self, maps: Tensor) -> Landmarks:
         """(N, C, h, w) -> landmarks."""

@@ -2,9 +2,10 @@
 garment in it.
 
 The parts, each a choice of the config: shared layers (a backbone, of whose maps one is taken), a
-landmark branch, features pooled around the landmarks that it finds, global features, a fusion of
-both, and heads that read categories, attributes and an embedding from the fused vector. FashionNet
-(Liu et al., CVPR 2016) is ``configs/fashionnet_VGG16.yaml``.
+landmark branch, attention to places of the maps, features pooled around the landmarks that were
+found, global features, a fusion of both, and heads that read categories, attributes and an
+embedding from the fused vector. FashionNet (Liu et al., CVPR 2016) is
+``configs/fashionnet_VGG16.yaml``.
 
 Shapes: ``N`` garments, one an image; maps ``(N, C, h, w)`` of the garment's *region*, its box with
 a margin: the whole image where the mapper has cropped it (``MODEL.RECOGNITION.INPUT crop``), or
@@ -30,6 +31,7 @@ from match_rcnn.d2 import (
     configurable,
     get_event_storage,
 )
+from match_rcnn.modeling.recognition.attention import ATTENTION_REGISTRY, Attention
 from match_rcnn.modeling.recognition.branch import ConvBranch, fully_connected
 from match_rcnn.modeling.recognition.heads import (
     RECOGNITION_HEAD_REGISTRY,
@@ -58,6 +60,7 @@ class Recognition(nn.Module):
         tap: the name of the map that the branches take.
         pooler: from the maps of whole photos to those of regions; None: images are the regions.
         landmark_branch: None: no landmarks, and no local features.
+        attentions: by name; their sum and 1 multiply the maps for all that is behind them.
         local_branch: None: global features alone.
         global_branch: (N, C, h, w) -> (N, its dim).
         fusion: (N, dim of both branches) -> (N, D).
@@ -71,7 +74,8 @@ class Recognition(nn.Module):
         frozen_heads: names of heads that stay too, and have no loss; of ``frozen`` alone.
 
     Raises:
-        ValueError: local features without landmarks to pool around, or no head is left to learn.
+        ValueError: local features without landmarks to pool around, attention to heat maps of
+            landmarks without a branch that has some, or no head is left to learn.
     """
 
     @configurable
@@ -82,6 +86,7 @@ class Recognition(nn.Module):
         tap: str,
         pooler: ROIPooler | None = None,
         landmark_branch: LandmarkBranch | None,
+        attentions: Mapping[str, Attention] | None = None,
         local_branch: LocalBranch | None,
         global_branch: ConvBranch,
         fusion: nn.Module,
@@ -99,10 +104,18 @@ class Recognition(nn.Module):
                 "MODEL.RECOGNITION.LOCAL.ENABLED pools around landmarks: name a branch that finds "
                 "them in MODEL.RECOGNITION.LANDMARKS.NAME"
             )
+        for name, attention in (attentions or {}).items():
+            if attention.needs_heat and not (landmark_branch and landmark_branch.gives_heat):
+                raise ValueError(
+                    f"MODEL.RECOGNITION.ATTENTION lists {name}, which looks where landmarks' heat "
+                    "maps say: name a branch that has some, such as HeatmapBranch, in "
+                    "MODEL.RECOGNITION.LANDMARKS.NAME"
+                )
         self.backbone = backbone
         self.tap = tap
         self.pooler = pooler
         self.landmark_branch = landmark_branch
+        self.attentions = nn.ModuleDict(dict(attentions or {}))
         self.local_branch = local_branch
         self.global_branch = global_branch
         self.fusion = fusion
@@ -128,12 +141,13 @@ class Recognition(nn.Module):
         global_branch = ConvBranch(cfg, shape, node.GLOBAL.CONV_DIMS, node.GLOBAL.FC_DIMS)
         local_branch = LocalBranch(cfg, shape) if local else None
         dim = global_branch.dim + (local_branch.dim if local_branch else 0)
-        heads = {}
-        for name in node.HEADS:
-            _expect_known("HEADS", name, RECOGNITION_HEAD_REGISTRY)
-            heads[name] = RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM)
-        if landmarks:
-            _expect_known("LANDMARKS.NAME", landmarks, LANDMARK_BRANCH_REGISTRY)
+        for key, names, registry in (
+            ("HEADS", node.HEADS, RECOGNITION_HEAD_REGISTRY),
+            ("ATTENTION", node.ATTENTION, ATTENTION_REGISTRY),
+            ("LANDMARKS.NAME", [landmarks] if landmarks else [], LANDMARK_BRANCH_REGISTRY),
+        ):
+            for name in names:
+                _expect_known(key, name, registry)
         return {
             "backbone": backbone,
             "tap": node.IN_FEATURE,
@@ -141,10 +155,14 @@ class Recognition(nn.Module):
             "landmark_branch": LANDMARK_BRANCH_REGISTRY.get(landmarks)(cfg, shape)
             if landmarks
             else None,
+            "attentions": {n: ATTENTION_REGISTRY.get(n)(cfg, shape) for n in node.ATTENTION},
             "local_branch": local_branch,
             "global_branch": global_branch,
             "fusion": fully_connected(dim, [node.FUSION_DIM], node.DROPOUT),
-            "heads": heads,
+            "heads": {
+                name: RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM)
+                for name in node.HEADS
+            },
             "stages": Stages.from_config(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -196,7 +214,8 @@ class Recognition(nn.Module):
                 found = self.landmark_branch.losses(landmarks, truth)
                 losses |= {name: weights.landmarks * loss for name, loss in found.items()}
         if weights.rest:
-            found = self._losses_of_heads(self.vectors(maps, landmarks), truth)
+            vectors = self.vectors(self.attend(maps, landmarks), landmarks)
+            found = self._losses_of_heads(vectors, truth)
             losses |= {name: weights.rest * loss for name, loss in found.items()}
         return losses
 
@@ -208,7 +227,7 @@ class Recognition(nn.Module):
     def _frozen_vectors(self, batched_inputs: Batch) -> Tensor:
         maps = self.region_maps(batched_inputs)
         landmarks = None if self.landmark_branch is None else self.landmark_branch(maps)
-        return self.vectors(maps, landmarks)
+        return self.vectors(self.attend(maps, landmarks), landmarks)
 
     def inference(self, batched_inputs: Batch) -> list[dict[str, Instances]]:
         """Of each image ``{"instances": Instances}`` of the file's size, with one row:
@@ -222,7 +241,7 @@ class Recognition(nn.Module):
             around = landmarks
             if self.oracle:
                 around = Landmarks.given(Truth.of(batched_inputs, self.device).slots)
-            vectors = self.vectors(maps, around)
+            vectors = self.vectors(self.attend(maps, landmarks), around)
             fields: dict[str, Tensor] = {}
             for head in self._typed_heads():
                 fields |= head.predict(vectors)
@@ -247,6 +266,11 @@ class Recognition(nn.Module):
         boxes = [Boxes(x["box"][None].to(self.device)) for x in batched_inputs]
         pooled: Tensor = self.pooler([maps[self.tap]], boxes)
         return pooled
+
+    def attend(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
+        """(N, C, h, w) -> (1 + the sum of all attention) times it."""
+        found = [attention(maps, landmarks) for attention in self.attentions.values()]
+        return maps * (1 + sum(found)) if found else maps
 
     def vectors(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         """(N, C, h, w) and landmarks to pool around -> (N, D)."""
