@@ -204,6 +204,11 @@ def _add_test_config(cfg: CfgNode) -> None:
     # Attributes that a predictor's garments, pictures and galleries name: those that score so much
     # at least.
     cfg.TEST.ATTRIBUTE_SCORE_THRESH = 0.5
+    # Mask and landmark results are scored for their task: by the box's score times their own
+    # confidence to this power, the mean probability inside the mask, or of the landmarks. 0: by the
+    # box's score alone, as in COCO's models. docs/accuracy.md has what it gives.
+    cfg.TEST.MASK_CONFIDENCE = 0.0
+    cfg.TEST.LANDMARK_CONFIDENCE = 0.0
     # Detections per image that the landmark results keep (paper: 20).
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 20
     # Detections per image, the best ones, that take part in retrieval.

@@ -87,6 +87,9 @@ CANDIDATES = {
         },
     ),
     "average": Candidate("moving average of the weights (0.98)", average=True),
+    "confidence": Candidate(
+        "masks scored by their own confidence too", use={"TEST.MASK_CONFIDENCE": "1.0"}
+    ),
     "mirror": Candidate("seen mirrored too", use={"TEST.AUG.ENABLED": "True"}),
     "scales": Candidate(
         "seen mirrored and at 0.75",

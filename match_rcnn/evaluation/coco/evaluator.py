@@ -64,6 +64,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         max_detections: int = 100,
         max_landmark_detections: int = 20,
         by_subset: bool = True,
+        mask_confidence: float = 0.0,
+        landmark_confidence: float = 0.0,
     ) -> None:
         """
         Args:
@@ -76,6 +78,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             max_detections: of an image that count, the best ones.
             max_landmark_detections: of an image whose landmarks count (official: 20).
             by_subset: score the subsets too.
+            mask_confidence, landmark_confidence: results of masks and of landmarks have the
+                detection's score times their own confidence to this power.
 
         Raises:
             ValueError: an unknown task.
@@ -90,6 +94,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         self._max_detections = max_detections
         self._max_landmark_detections = max_landmark_detections
         self._by_subset = by_subset
+        self._mask_confidence = mask_confidence
+        self._landmark_confidence = landmark_confidence
         self._category_ids = category_ids(self._metadata)
         self._taxonomy = taxonomy_of(self._metadata)
         self.predictions: list[ImagePredictions] = []
@@ -109,6 +115,8 @@ class DeepFashion2Evaluator(DatasetEvaluator):
             output_dir=inference_folder(cfg, dataset_name),
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
             max_landmark_detections=cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE,
+            mask_confidence=cfg.TEST.MASK_CONFIDENCE,
+            landmark_confidence=cfg.TEST.LANDMARK_CONFIDENCE,
         )
 
     @classmethod
@@ -150,10 +158,20 @@ class DeepFashion2Evaluator(DatasetEvaluator):
         )
         if "segm" in self._tasks:
             prediction.masks = _encode(instances)
+            if instances.has("mask_confidence") and self._mask_confidence:
+                sure = instances.mask_confidence.numpy().astype(np.float32)
+                scores = prediction.scores * sure**self._mask_confidence
+                prediction.task_scores["segm"] = scores
         if "keypoints" in self._tasks:
             prediction.landmarks = _own_landmarks(
                 instances[: self._max_landmark_detections], prediction.category_ids, self._taxonomy
             )
+            if self._landmark_confidence:
+                sure = np.array(
+                    [own[:, 2].mean() if len(own) else 1 for own in prediction.landmarks]
+                )
+                scores = prediction.scores[: len(sure)] * sure**self._landmark_confidence
+                prediction.task_scores["keypoints"] = scores.astype(np.float32)
         return prediction
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]]":

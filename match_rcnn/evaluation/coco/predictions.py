@@ -4,7 +4,7 @@ Shapes: ``R`` detections of an image, ``n`` landmarks of a detection's category.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class ImagePredictions:
         category_ids: (R,) 1 to 13.
         boxes: (R, 4) x, y, width, height.
         scores: (R,).
+        task_scores: (R,) of tasks whose results are not scored by ``scores``.
         masks: R compressed run lengths, if masks are predicted.
         landmarks: (n, 3) x, y, score each, pixels in the annotation files' convention; of the
             first so many detections only.
@@ -56,6 +57,11 @@ class ImagePredictions:
     scores: Float32Array
     masks: list[bytes] | None = None
     landmarks: list[Float32Array] | None = None
+    task_scores: dict[str, Float32Array] = field(default_factory=dict)
+
+    def scores_of(self, task: str) -> Float32Array:
+        """(R,) of ``bbox``, ``segm`` or ``keypoints``."""
+        return self.task_scores.get(task, self.scores)
 
 
 def write_predictions(
@@ -82,13 +88,14 @@ def _box_entries(image: ImagePredictions) -> Iterator[bytes]:
 
 
 def _mask_entries(image: ImagePredictions) -> Iterator[bytes]:
-    columns = (image.category_ids.tolist(), image.masks or [], image.scores)
+    columns = (image.category_ids.tolist(), image.masks or [], image.scores_of("segm"))
     for category_id, counts, score in zip(*columns, strict=True):
         yield mask_entry(image.image_id, category_id, counts, image.size, score)
 
 
 def _landmark_entries(image: ImagePredictions, taxonomy: Taxonomy) -> Iterator[bytes]:
-    columns = (image.category_ids.tolist(), image.landmarks or [], image.scores)
+    scores = image.scores_of("keypoints")
+    columns = (image.category_ids.tolist(), image.landmarks or [], scores)
     for category_id, points, score in zip(*columns, strict=False):
         if len(points):  # a category without landmarks has no result
             rounded_points = _round_landmarks(points)
@@ -122,7 +129,7 @@ def to_detections(
             f"predictions of category_id {category_ids[category < 0][0]}, which "
             f"{ground_truth.name} lacks"
         )
-    scores = _join([p.scores[:r] for p, r in zip(predictions, numbers, strict=True)])
+    scores = _join([p.scores_of(task)[:r] for p, r in zip(predictions, numbers, strict=True)])
     if task == "keypoints":  # a category without landmarks has no result
         points = (own for p in predictions for own in p.landmarks or [])
         kept = np.flatnonzero(np.array([len(own) > 0 for own in points], dtype=bool))

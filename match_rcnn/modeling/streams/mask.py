@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from match_rcnn.d2 import Boxes, CfgNode, Instances, ShapeSpec
@@ -29,6 +30,7 @@ class MaskStream(Stream):
         head: the host's; it gets them with the instances.
         num_classes: the background's class.
         side: of the pooled features.
+        confident: detections get ``mask_confidence``, the mean probability inside the mask.
     """
 
     switch = "MASK_ON"
@@ -36,13 +38,21 @@ class MaskStream(Stream):
     label, loss = "masks", "loss_mask"
 
     def __init__(
-        self, *, levels: Sequence[str], pooler: Any, head: nn.Module, num_classes: int, side: int
+        self,
+        *,
+        levels: Sequence[str],
+        pooler: Any,
+        head: nn.Module,
+        num_classes: int,
+        side: int,
+        confident: bool = False,
     ) -> None:
         super().__init__(source=_mask_features(levels, pooler, head, side))
         self.levels = levels
         self.pooler = pooler
         self.head = head
         self.num_classes = num_classes
+        self.confident = confident
 
     @classmethod
     def from_config(
@@ -54,6 +64,7 @@ class MaskStream(Stream):
             "head": built.heads["mask_head"],
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "side": cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION,
+            "confident": cfg.TEST.MASK_CONFIDENCE > 0,
         }
 
     def losses(
@@ -74,10 +85,21 @@ class MaskStream(Stream):
         given: Mapping[str, RoIFeatures],
         is_taken: bool,
     ) -> tuple[list[Instances], None]:
-        return self._run(maps, detections, [image.pred_boxes for image in detections]), None
+        found = self._run(maps, detections, [image.pred_boxes for image in detections])
+        if self.confident:
+            for image in found:
+                image.mask_confidence = mask_confidence(image.pred_masks)
+        return found, None
 
     def _run(self, maps: Maps, rois: list[Instances], boxes: list[Boxes]) -> Any:
         return self.head(pool(maps, self.levels, self.pooler, boxes), rois)
+
+
+def mask_confidence(probabilities: torch.Tensor) -> torch.Tensor:
+    """(N,) of (N, 1, M, M): the mean of those of at least 0.5; 0 where there is none."""
+    inside = probabilities >= 0.5
+    total = (probabilities * inside).sum((1, 2, 3))
+    return total / inside.sum((1, 2, 3)).clamp(min=1)
 
 
 def _mask_features(

@@ -202,7 +202,7 @@ def test_processes_are_gathered(world, monkeypatch):
         process = DeepFashion2Evaluator(world.name, ("bbox",))
         for image_id in images:
             process.process([{"image_id": image_id}], [{"instances": world.instances(image_id)}])
-        parts[rank] = process._predictions
+        parts[rank] = process.predictions
         results = process.evaluate()
         assert bool(results) == (rank == 0)
     assert results["bbox"] == pytest.approx(alone["bbox"], nan_ok=True)
@@ -225,3 +225,30 @@ def test_errors(world):
     lost.process([{"image_id": 99}], [{"instances": world.instances(1)}])
     with pytest.raises(ValueError, match="image_id 99"):
         lost.evaluate()
+
+
+def test_masks_and_landmarks_are_scored_for_their_task(world, tmp_path):
+    confidence = {"mask_confidence": 2.0, "landmark_confidence": 0.5}
+    scorer = DeepFashion2Evaluator(world.name, output_dir=tmp_path, **confidence)
+    inner = scorer.process
+
+    def process(inputs, outputs):
+        for output in outputs:
+            found = output["instances"]
+            found.mask_confidence = 0.25 + found.scores / 2
+            found.pred_keypoints[..., 2] = found.scores[:, None]
+        inner(inputs, outputs)
+
+    scorer.process = process
+    results = world.run(scorer)
+    written = {
+        task: json.loads((tmp_path / f"{task}_results.json").read_text())
+        for task in ("bbox", "segm", "keypoints")
+    }
+    boxes = np.array([entry["score"] for entry in written["bbox"]])
+    masks = [entry["score"] for entry in written["segm"]]
+    np.testing.assert_allclose(masks, boxes * (0.25 + boxes / 2) ** 2, rtol=1e-5)
+    landmarks = [entry["score"] for entry in written["keypoints"]]
+    np.testing.assert_allclose(landmarks, boxes**1.5, rtol=1e-5)
+    view = evaluate_files("segm", world.path, tmp_path / "segm_results.json").whole
+    assert results["segm"]["AP"] == pytest.approx(100 * view.stats["AP"], abs=1e-12)
