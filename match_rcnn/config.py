@@ -291,6 +291,8 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     # stay, batch norm's statistics too. Of the heads, those that stay as well and have no loss.
     node.FROZEN = False
     node.FROZEN_HEADS = []
+    # HEADS SimilarityHead: what orders the candidates that the embedding has found.
+    node.SIMILARITY = similarity_keys()
     # Two stages in turn of so many iterations, (landmarks, rest); (): all losses at once. In each,
     # what the landmarks' losses and the others weigh: the paper says large and small, public code
     # has 5 : 1. What weighs 0 rests.
@@ -299,10 +301,37 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.STAGES.LANDMARKS = (1.0, 0.2)
     node.STAGES.REST = (0.2, 1.0)
 
+    # How many candidates a vector finds for a similarity to order.
+    cfg.TEST.SHORTLIST = 100
     # Images of a batch when a recognition model is evaluated.
     cfg.TEST.RECOGNITION_BATCH = 32
     # Pool around the true landmarks, which nobody has: results are then called oracle.
     cfg.TEST.ORACLE_LANDMARKS = False
+
+
+def similarity_keys() -> CfgNode:
+    """Keys of a similarity (match_rcnn/modeling/similarity)."""
+    node = CfgNode()
+    # "RegionGraph" (GRNet), "PairNetwork" (WTBI) or "ProductSimilarity" (Match R-CNN).
+    node.NAME = "RegionGraph"
+    # What its loss weighs, and of each query in a batch how many pairs with other items it learns
+    # from: the nearest by the vectors; 0: all.
+    node.WEIGHT = 1.0
+    node.NEGATIVES = 3
+    # The paper's three layers; their widths are not said. INPUT: "concat", the two vectors (paper),
+    # or "symmetric". A copy for each category on top of a network trained without copies.
+    node.PAIR = CfgNode()
+    node.PAIR.INPUT = "symmetric"
+    node.PAIR.HIDDEN_DIMS = [512, 512]
+    node.PAIR.PER_CATEGORY = False
+    # Windows a side at each scale, widths of a region's vector and of a node, reasoning steps: none
+    # of them is published.
+    node.GRAPH = CfgNode()
+    node.GRAPH.SCALES = [1, 2, 4]
+    node.GRAPH.REGION_DIM = 128
+    node.GRAPH.NODE_DIM = 128
+    node.GRAPH.STEPS = 2
+    return node
 
 
 def follow_taxonomy(cfg: CfgNode, taxonomy: Taxonomy, stated: Sequence[str] = ()) -> None:

@@ -21,6 +21,7 @@ from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.experiments.benchmarks.harness import Measurement, Result, alternate
 from match_rcnn.modeling.recognition import Recognition
+from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.landmarks import Landmarks, landmark_pool
 from match_rcnn.modeling.recognition.truth import Truth
 from match_rcnn.modeling.taxonomy import set_taxonomy
@@ -76,10 +77,10 @@ class _Plain:
     def __init__(self, model: Recognition) -> None:
         self.model = model
 
-    def parts(self, batch: Batch) -> tuple[Landmarks, Tensor]:
-        """The landmarks and the fused vectors of a batch."""
+    def parts(self, batch: Batch) -> tuple[Landmarks, Features]:
+        """The landmarks of a batch and what its heads get."""
         model: Any = self.model
-        found, vectors = [], []
+        found, vectors, regions = [], [], []
         for sample in batch:
             maps = model.region_maps([sample])
             landmarks = model.landmark_branch(maps)
@@ -87,9 +88,10 @@ class _Plain:
             local = model.local_branch.fcs(windows.flatten(1))
             vectors.append(model.fusion(torch.cat([model.global_branch(maps), local], 1)))
             found.append(landmarks)
+            regions.append(maps)
         names = ("xy", "visible", "visibility")
         joined = (torch.cat([getattr(one, name) for one in found]) for name in names)
-        return Landmarks(*joined), torch.cat(vectors)
+        return Landmarks(*joined), Features(torch.cat(vectors), torch.cat(regions))
 
     def pool(self, maps: Tensor, xy: Tensor, gate: Tensor) -> Tensor:
         """:func:`landmark_pool` by slicing: max-pooled whole cells."""
@@ -125,25 +127,25 @@ def _train(model: Recognition, way: Any, batch: Batch) -> dict[str, Tensor]:
 
 def _plain_losses(model: Recognition, way: _Plain, batch: Batch) -> dict[str, Tensor]:
     truth = Truth.of(batch, model.device)
-    landmarks, vectors = way.parts(batch)
+    landmarks, features = way.parts(batch)
     branch: Any = model.landmark_branch
     losses: dict[str, Tensor] = dict(branch.losses(landmarks, truth))
     for head in model.heads.values():
-        losses |= head.losses(vectors, truth)  # type: ignore[operator]
+        losses |= head.losses(features, truth)  # type: ignore[operator]
     return losses
 
 
 @torch.no_grad()
 def _infer(model: Recognition, way: Any, batch: Batch) -> dict[str, Tensor]:
     model.eval()
+    names = ("category_scores", "attribute_scores", "embedding")
     if way is not model:
-        landmarks, vectors = way.parts(batch)
+        landmarks, features = way.parts(batch)
         fields = {"xy": landmarks.xy}
         for head in model.heads.values():
-            fields |= head.predict(vectors)  # type: ignore[operator]
-        return fields
+            fields |= head.predict(features)  # type: ignore[operator]
+        return {name: fields[name] for name in ("xy", *names)}
     found = [out["instances"] for out in model(batch)]
-    names = ("category_scores", "attribute_scores", "embedding")
     fields = {name: torch.cat([one.get(name) for one in found]) for name in names}
     regions = torch.stack([sample["region"] for sample in batch])[:, None]
     slots = torch.cat([one.pred_slots for one in found])[..., :2]

@@ -4,7 +4,7 @@ others for retrieval.
 A head registers itself, and ``MODEL.RECOGNITION.HEADS`` lists it.
 
 Shapes: ``N`` garments, ``D`` length of the fused vector, ``C`` categories, ``A`` attributes, ``d``
-length of an embedding.
+length of an embedding; maps ``(N, c, h, w)``.
 """
 
 from typing import Any
@@ -13,10 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from match_rcnn.d2 import CfgNode, Registry, configurable
+from match_rcnn.d2 import CfgNode, Registry, ShapeSpec, configurable
 from match_rcnn.data.crops import UNKNOWN
 from match_rcnn.modeling.attribute_loss import attribute_loss, attribute_weights
+from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.truth import Truth
+from match_rcnn.modeling.similarity import CATEGORY, Similarity, build_similarity
+from match_rcnn.modeling.similarity.learning import comparable, pair_loss
 from match_rcnn.modeling.streams.match_losses import mean_where, squared_distances
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
@@ -25,19 +28,19 @@ Losses = dict[str, Tensor]
 
 RECOGNITION_HEAD_REGISTRY = Registry("RECOGNITION_HEAD")
 RECOGNITION_HEAD_REGISTRY.__doc__ = """
-Classes ``(cfg, D) -> RecognitionHead``.
+Classes ``(cfg, D, shape) -> RecognitionHead``; ``shape`` is the maps' (c, h, w).
 """
 
 
 class RecognitionHead(nn.Module):
-    """Reads something from vectors."""
+    """Reads something from the features of garments."""
 
-    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
-        """(N, D) -> losses by names that begin with ``loss_``; what is not known costs nothing."""
+    def losses(self, features: Features, truth: Truth) -> Losses:
+        """By names that begin with ``loss_``; what is not known costs nothing."""
         raise NotImplementedError
 
-    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
-        """(N, D) -> fields (N, ...) of the results."""
+    def predict(self, features: Features) -> dict[str, Tensor]:
+        """Fields (N, ...) of the results."""
         raise NotImplementedError
 
 
@@ -57,7 +60,7 @@ class CategoryHead(RecognitionHead):
         self.weight = weight
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, dim: int, shape: ShapeSpec) -> dict[str, Any]:
         node = cfg.MODEL.RECOGNITION
         return {
             "dim": dim,
@@ -65,14 +68,15 @@ class CategoryHead(RecognitionHead):
             "weight": node.CATEGORY_WEIGHT,
         }
 
-    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
+    def losses(self, features: Features, truth: Truth) -> Losses:
         known = truth.categories != UNKNOWN
         wanted = truth.categories.clamp(min=0)
-        values = F.cross_entropy(self.fc(vectors), wanted, reduction="none")
+        values = F.cross_entropy(self.fc(features.vectors), wanted, reduction="none")
         return {"loss_category": self.weight * mean_where(values, known)}
 
-    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
-        return {"category_scores": self.fc(vectors).softmax(-1)}
+    def predict(self, features: Features) -> dict[str, Tensor]:
+        scores = self.fc(features.vectors).softmax(-1)
+        return {"category_scores": scores, CATEGORY: scores.argmax(-1)}
 
 
 @RECOGNITION_HEAD_REGISTRY.register()
@@ -107,7 +111,7 @@ class AttributeHead(RecognitionHead):
         self.register_buffer("class_weights", weights, persistent=False)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, dim: int, shape: ShapeSpec) -> dict[str, Any]:
         node = cfg.MODEL.RECOGNITION
         return {
             "dim": dim,
@@ -120,12 +124,12 @@ class AttributeHead(RecognitionHead):
         """Set the weights from a training set's (2, A) negatives and positives."""
         self.class_weights.copy_(attribute_weights(counts, self.balance))
 
-    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
-        loss = attribute_loss(self.fc(vectors), truth.attributes, self.class_weights)
+    def losses(self, features: Features, truth: Truth) -> Losses:
+        loss = attribute_loss(self.fc(features.vectors), truth.attributes, self.class_weights)
         return {"loss_attributes": self.weight * loss}
 
-    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
-        return {"attribute_scores": self.fc(vectors).sigmoid()}
+    def predict(self, features: Features) -> dict[str, Tensor]:
+        return {"attribute_scores": self.fc(features.vectors).sigmoid()}
 
 
 @RECOGNITION_HEAD_REGISTRY.register()
@@ -155,7 +159,7 @@ class EmbeddingHead(RecognitionHead):
         self.unit_length = unit_length
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, dim: int) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, dim: int, shape: ShapeSpec) -> dict[str, Any]:
         node = cfg.MODEL.RECOGNITION
         return {
             "dim": dim,
@@ -169,13 +173,55 @@ class EmbeddingHead(RecognitionHead):
         found: Tensor = self.fc(vectors)
         return F.normalize(found, dim=-1) if self.unit_length else found
 
-    def losses(self, vectors: Tensor, truth: Truth) -> Losses:
-        embeddings = self.embed(vectors).float()
+    def losses(self, features: Features, truth: Truth) -> Losses:
+        embeddings = self.embed(features.vectors).float()
         loss = triplet_loss(embeddings, truth.items, truth.domains, self.margin)
         return {"loss_triplet": self.weight * loss}
 
-    def predict(self, vectors: Tensor) -> dict[str, Tensor]:
-        return {"embedding": self.embed(vectors)}
+    def predict(self, features: Features) -> dict[str, Tensor]:
+        return {"embedding": self.embed(features.vectors)}
+
+
+@RECOGNITION_HEAD_REGISTRY.register()
+class SimilarityHead(RecognitionHead):
+    """What a similarity needs of a garment, and its loss on the pairs of a batch.
+
+    Args:
+        similarity: (Q, *shape), (Q, K, *shape) by name -> (Q, K).
+        negatives: of each query, the nearest of the batch; 0: all.
+    """
+
+    @configurable
+    def __init__(self, *, similarity: Similarity, negatives: int = 3, weight: float = 1.0) -> None:
+        super().__init__()
+        self.similarity = similarity
+        self.negatives = negatives
+        self.weight = weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dim: int, shape: ShapeSpec) -> dict[str, Any]:
+        node = cfg.MODEL.RECOGNITION.SIMILARITY
+        categories = taxonomy_from_config(cfg).num_categories
+        return {
+            "similarity": build_similarity(node, dim, shape, categories),
+            "negatives": node.NEGATIVES,
+            "weight": node.WEIGHT,
+        }
+
+    def losses(self, features: Features, truth: Truth) -> Losses:
+        described = self.similarity.describe(features.vectors, features.maps)
+        loss = pair_loss(
+            self.similarity,
+            {**described, CATEGORY: truth.categories},
+            features.vectors,
+            truth.items,
+            truth.domains,
+            self.negatives,
+        )
+        return {"loss_similarity": self.weight * loss}
+
+    def predict(self, features: Features) -> dict[str, Tensor]:
+        return self.similarity.describe(features.vectors, features.maps)
 
 
 def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: float) -> Tensor:
@@ -190,12 +236,9 @@ def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: flo
     """
     # The root's slope is infinite at 0.
     distances = squared_distances(embeddings, embeddings).clamp(min=1e-12).sqrt()
-    known = items != UNKNOWN
-    comparable = known[:, None] & known[None]
-    one_sided = (domains[:, None] == domains[None]) & (domains != UNKNOWN)[:, None]
-    comparable &= ~one_sided & ~torch.eye(len(items), dtype=torch.bool, device=items.device)
+    usable = comparable(items, domains)
     same = items[:, None] == items[None]
-    positive, negative = comparable & same, comparable & ~same
+    positive, negative = usable & same, usable & ~same
     values = F.relu(margin + distances[:, :, None] - distances[:, None, :])
     return mean_where(values, positive[:, :, None] & negative[:, None, :])
 

@@ -33,10 +33,12 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.modeling.recognition.attention import ATTENTION_REGISTRY, Attention
 from match_rcnn.modeling.recognition.branch import ConvBranch, fully_connected
+from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.heads import (
     RECOGNITION_HEAD_REGISTRY,
     AttributeHead,
     RecognitionHead,
+    SimilarityHead,
 )
 from match_rcnn.modeling.recognition.landmarks import (
     LANDMARK_BRANCH_REGISTRY,
@@ -46,6 +48,7 @@ from match_rcnn.modeling.recognition.landmarks import (
 )
 from match_rcnn.modeling.recognition.schedule import Stages
 from match_rcnn.modeling.recognition.truth import Truth
+from match_rcnn.modeling.similarity import Similarity
 
 Tensor = torch.Tensor
 Batch = list[dict[str, Any]]
@@ -160,7 +163,7 @@ class Recognition(nn.Module):
             "global_branch": global_branch,
             "fusion": fully_connected(dim, [node.FUSION_DIM], node.DROPOUT),
             "heads": {
-                name: RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM)
+                name: RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM, shape)
                 for name in node.HEADS
             },
             "stages": Stages.from_config(cfg),
@@ -183,6 +186,12 @@ class Recognition(nn.Module):
         return [cast(RecognitionHead, head) for head in self.heads.values()]
 
     @property
+    def similarity(self) -> Similarity | None:
+        """What orders the candidates of a search; None: their vectors alone."""
+        heads = [head for head in self.heads.values() if isinstance(head, SimilarityHead)]
+        return heads[0].similarity if heads else None
+
+    @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
@@ -202,7 +211,7 @@ class Recognition(nn.Module):
             return self.inference(batched_inputs)
         truth = Truth.of(batched_inputs, self.device)
         if self.frozen:
-            return self._losses_of_heads(self._frozen_vectors(batched_inputs), truth)
+            return self._losses_of_heads(self._frozen_features(batched_inputs), truth)
         weights = self.stages.weights(get_event_storage().iter)
         maps = self.region_maps(batched_inputs)
         losses: dict[str, Tensor] = {}
@@ -214,26 +223,26 @@ class Recognition(nn.Module):
                 found = self.landmark_branch.losses(landmarks, truth)
                 losses |= {name: weights.landmarks * loss for name, loss in found.items()}
         if weights.rest:
-            vectors = self.vectors(self.attend(maps, landmarks), landmarks)
-            found = self._losses_of_heads(vectors, truth)
+            features = self.features(maps, landmarks, landmarks)
+            found = self._losses_of_heads(features, truth)
             losses |= {name: weights.rest * loss for name, loss in found.items()}
         return losses
 
-    def _losses_of_heads(self, vectors: Tensor, truth: Truth) -> dict[str, Tensor]:
+    def _losses_of_heads(self, features: Features, truth: Truth) -> dict[str, Tensor]:
         heads = [cast(RecognitionHead, self.heads[name]) for name in self.learning]
-        return {k: loss for head in heads for k, loss in head.losses(vectors, truth).items()}
+        return {k: loss for head in heads for k, loss in head.losses(features, truth).items()}
 
     @torch.no_grad()
-    def _frozen_vectors(self, batched_inputs: Batch) -> Tensor:
+    def _frozen_features(self, batched_inputs: Batch) -> Features:
         maps = self.region_maps(batched_inputs)
         landmarks = None if self.landmark_branch is None else self.landmark_branch(maps)
-        return self.vectors(self.attend(maps, landmarks), landmarks)
+        return self.features(maps, landmarks, landmarks)
 
     def inference(self, batched_inputs: Batch) -> list[dict[str, Instances]]:
         """Of each image ``{"instances": Instances}`` of the file's size, with one row:
         ``pred_boxes``, the region; ``pred_slots`` (1, L, 3) x and y in the file's pixels and the
         probability that the landmark is visible; and what the heads read (``category_scores``,
-        ``attribute_scores``, ``embedding``)."""
+        ``attribute_scores``, ``embedding``, what a similarity needs)."""
         assert not self.training, "inference needs model.eval()"
         with torch.no_grad():
             maps = self.region_maps(batched_inputs)
@@ -241,10 +250,10 @@ class Recognition(nn.Module):
             around = landmarks
             if self.oracle:
                 around = Landmarks.given(Truth.of(batched_inputs, self.device).slots)
-            vectors = self.vectors(self.attend(maps, landmarks), around)
+            features = self.features(maps, landmarks, around)
             fields: dict[str, Tensor] = {}
             for head in self._typed_heads():
-                fields |= head.predict(vectors)
+                fields |= head.predict(features)
             regions = torch.stack([x["region"] for x in batched_inputs]).to(self.device)
             if landmarks is not None:
                 fields["pred_slots"] = _slots_in_file(landmarks, regions)
@@ -271,6 +280,11 @@ class Recognition(nn.Module):
         """(N, C, h, w) -> (1 + the sum of all attention) times it."""
         found = [attention(maps, landmarks) for attention in self.attentions.values()]
         return maps * (1 + sum(found)) if found else maps
+
+    def features(self, maps: Tensor, found: Landmarks | None, around: Landmarks | None) -> Features:
+        """(N, C, h, w), the landmarks found in them, and those to pool around."""
+        attended = self.attend(maps, found)
+        return Features(self.vectors(attended, around), attended)
 
     def vectors(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         """(N, C, h, w) and landmarks to pool around -> (N, D)."""

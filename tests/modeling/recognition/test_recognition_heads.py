@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.heads import (
     AttributeHead,
     CategoryHead,
@@ -21,12 +22,16 @@ def truth(n, **fields):
     return Truth(**{**values, **fields})
 
 
+def features(vectors):
+    return Features(vectors, torch.zeros(len(vectors), 1, 2, 2))
+
+
 def test_a_category_is_one_of_all_and_unknown_ones_cost_nothing():
     head = CategoryHead(dim=2, num_categories=4, weight=2.0)
     torch.nn.init.zeros_(head.fc.weight)
-    loss = head.losses(torch.rand(3, 2), truth(3, categories=torch.tensor([1, -1, 3])))
+    loss = head.losses(features(torch.rand(3, 2)), truth(3, categories=torch.tensor([1, -1, 3])))
     torch.testing.assert_close(loss["loss_category"], torch.tensor(2 * math.log(4)))
-    assert head.predict(torch.rand(3, 2))["category_scores"].tolist() == [[0.25] * 4] * 3
+    assert head.predict(features(torch.rand(3, 2)))["category_scores"].tolist() == [[0.25] * 4] * 3
 
 
 def test_attributes_weigh_what_the_training_set_s_counts_say():
@@ -35,7 +40,7 @@ def test_attributes_weigh_what_the_training_set_s_counts_say():
     torch.nn.init.zeros_(head.fc.weight)
     head.learn_counts(torch.tensor([[2, 2, 2], [1, 1, 0]]))
     labels = torch.tensor([[1, -1, -1], [0, -1, -1]], dtype=torch.int8)
-    loss = head.losses(torch.rand(2, 2), truth(2, attributes=labels))["loss_attributes"]
+    loss = head.losses(features(torch.rand(2, 2)), truth(2, attributes=labels))["loss_attributes"]
     # 8 labels: a negative weighs 8 / 12, a positive 8 / 4
     expected = 2 * math.log(2) * (2 + 4 * 8 / 12) / 5
     torch.testing.assert_close(loss, torch.tensor(expected))
@@ -77,7 +82,7 @@ def test_without_a_triplet_nothing_is_lost_and_gradients_are_finite(items):
 
 
 def test_embeddings_have_length_1():
-    found = EmbeddingHead(dim=6, embedding_dim=3).predict(torch.randn(4, 6))["embedding"]
+    found = EmbeddingHead(dim=6, embedding_dim=3).predict(features(torch.randn(4, 6)))["embedding"]
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
     assert EmbeddingHead(dim=6).embed(torch.randn(4, 6)).shape == (4, 6)
 
