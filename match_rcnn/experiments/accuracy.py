@@ -71,6 +71,11 @@ CANDIDATES = {
             "MODEL.ANCHOR_GENERATOR.SIZES": "[[30], [60], [99], [156]]",
         },
     ),
+    "longer": Candidate("twice as many iterations", {"SOLVER.MAX_ITER": "500"}),
+    "threshold": Candidate(
+        "boxes are positives from an IoU of 0.5, not 0.7",
+        {"MODEL.ROI_HEADS.IOU_THRESHOLDS": "[0.5]"},
+    ),
     "cascade": Candidate(
         "three box heads in a cascade",
         {
