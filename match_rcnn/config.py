@@ -163,6 +163,9 @@ def _add_match_config(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_MATCH_HEAD.TRAIN_ALONE = False
     # Pair the RoIs of all GPUs and not only of each.
     cfg.MODEL.ROI_MATCH_HEAD.GATHER_NEGATIVES = False
+    # What orders the TEST.SHORTLIST best candidates; ProductSimilarity: the pair score itself.
+    cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY = similarity_keys()
+    cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY.NAME = "ProductSimilarity"
 
 
 def _add_attribute_config(cfg: CfgNode) -> None:

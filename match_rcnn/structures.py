@@ -4,7 +4,8 @@ Shapes: ``n`` landmarks of the garment's category, ``L`` of all categories; imag
 pixels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Garment:
         embedding: (d,) the match network's vector, None without a match stream.
         attributes: names of what it has and their scores in [0, 1], the highest first; None
             without an attribute stream.
+        features: of a model with a similarity: what it compares beside the embedding, by name.
     """
 
     category: Category
@@ -40,6 +42,7 @@ class Garment:
     mask: npt.NDArray[np.bool_] | None = None
     embedding: Float32Array | None = None
     attributes: dict[str, float] | None = None
+    features: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line: arrays by their sizes, but for the box."""
@@ -56,7 +59,7 @@ class Garment:
         return f"Garment({', '.join(parts)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready values; the mask as pixel count only."""
+        """Plain JSON-ready values; the mask as pixel count only, and no features."""
         return {
             "category_id": self.category.id,
             "category": self.category.name,
@@ -70,7 +73,10 @@ class Garment:
 
 
 def garments_from_instances(
-    instances: "Instances", taxonomy: Taxonomy = DEEPFASHION2, attribute_threshold: float = 0.5
+    instances: "Instances",
+    taxonomy: Taxonomy = DEEPFASHION2,
+    attribute_threshold: float = 0.5,
+    features: Iterable[str] = (),
 ) -> list[Garment]:
     """The garments of a model's output, most confident first.
 
@@ -79,6 +85,7 @@ def garments_from_instances(
             (N, L, 3) as the host's stock head gives them.
         taxonomy: of the model.
         attribute_threshold: attributes with a lower score are not named.
+        features: the fields that a similarity compares.
 
     Raises:
         ValueError: there are as many landmarks as neither layout has.
@@ -92,13 +99,14 @@ def garments_from_instances(
     found = []
     for i in fields["scores"].argsort(descending=True, stable=True).tolist():
         kind = taxonomy.categories[int(fields["pred_classes"][i])]
-        row = {k: None if v is None else v[i].numpy() for k, v in arrays.items()}
+        row: dict[str, Any] = {k: None if v is None else v[i].numpy() for k, v in arrays.items()}
         if row["landmarks"] is not None:
             row["landmarks"] = row["landmarks"][_rows(kind, len(row["landmarks"]), taxonomy)]
         box = fields["pred_boxes"].tensor[i].numpy()
         if "pred_attributes" in fields and taxonomy.attributes:
             scores = fields["pred_attributes"][i].numpy()
             row["attributes"] = named_attributes(scores, taxonomy, attribute_threshold)
+        row["features"] = {name: fields[name][i].numpy() for name in features}
         found.append(Garment(kind, box, float(fields["scores"][i]), **row))
     return found
 

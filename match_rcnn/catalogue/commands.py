@@ -74,12 +74,17 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
     """
     if args.top < 1:
         raise ValueError(f"--top must be at least 1, got {args.top}")
+    if (args.shortlist or 0) < 0:
+        raise ValueError(f"--shortlist must be at least 0, got {args.shortlist}")
     opened = Gallery.open(args.index)
     notes = opened.notes
     category = parse_category(args.category, opened.taxonomy) if args.category else None
     photo = read_image(args.query, upright=True)
     model = _model(args, notes)
     gallery = Gallery.open(args.index, model.fingerprint)
+    shortlist = model.predictor.cfg.TEST.SHORTLIST if args.shortlist is None else args.shortlist
+    if args.shortlist and model.similarity is None:
+        raise ValueError("--shortlist: the model has no similarity beside its product's score")
     results = search_photo(
         gallery,
         model,
@@ -90,6 +95,7 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
         where=args.where,
         method=args.method,
         group_by=None if args.group_by == "none" else args.group_by,
+        shortlist=shortlist,
     )
     root = args.image_root or located(notes.get("image_root", "."))
     upright = notes.get("boxes") != "annotated"

@@ -21,6 +21,7 @@ from match_rcnn.catalogue.photos import CatalogueImage
 from match_rcnn.catalogue.remote import joined
 from match_rcnn.d2 import PathManager, comm
 from match_rcnn.data.images import read_image
+from match_rcnn.modeling.similarity import CATEGORY
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryItem
 from match_rcnn.structures import Garment
@@ -142,7 +143,9 @@ def open_gallery(
     try:
         gallery = Gallery.open(folder, model.fingerprint)
     except FileNotFoundError:
-        Gallery.create(folder, model.scorer, model.fingerprint, notes, model.taxonomy)
+        made = folder, model.scorer, model.fingerprint, notes, model.taxonomy
+        features = model.similarity.features() if model.similarity else {}
+        Gallery.create(*made, features=features)
         return
     before = {key: gallery.notes.get(key) for key in settings}
     if before != settings:
@@ -262,6 +265,7 @@ def _item(image: CatalogueImage, name: str, garment: Garment, fields: dict[str, 
         product=_product(fields),
         attributes=tuple(garment.attributes or ()),
         fields=fields,
+        features={name: v for name, v in garment.features.items() if name != CATEGORY},
     )
     return item, garment.embedding
 

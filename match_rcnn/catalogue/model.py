@@ -18,6 +18,7 @@ import torch
 from match_rcnn.d2 import Boxes, CfgNode, Instances
 from match_rcnn.data.taxonomy import Taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.retrieval.gallery.items import Fingerprint
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment, named_attributes
@@ -45,6 +46,7 @@ class GarmentModel(Protocol):
     Attributes:
         fingerprint: of the model.
         scorer: how its embeddings are compared.
+        similarity: what orders candidates, by the garments' features; None: the scorer alone.
         taxonomy: of what it finds.
         attribute_threshold: attributes with a lower score are not named.
     """
@@ -54,6 +56,9 @@ class GarmentModel(Protocol):
 
     @property
     def scorer(self) -> MatchScorer: ...
+
+    @property
+    def similarity(self) -> Similarity | None: ...
 
     @property
     def taxonomy(self) -> Taxonomy: ...
@@ -90,6 +95,7 @@ class GalleryModel:
         self._model = model
         weight, bias = model.roi_heads.match_head.score_weights()
         self.scorer = MatchScorer(weight, bias)
+        self.similarity = predictor.similarity
         self.taxonomy = predictor.taxonomy
         self.attribute_threshold: float = cfg.TEST.ATTRIBUTE_SCORE_THRESH
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
@@ -121,7 +127,11 @@ class GalleryModel:
         image = torch.from_numpy(resized.astype(np.float32).transpose(2, 0, 1))
         (found,) = self._model.inference([{"image": image}], [given], do_postprocess=False)
         vectors = found.embedding.float().cpu().numpy()
-        described = [replace(g, embedding=v) for g, v in zip(garments, vectors, strict=True)]
+        features = {name: found.get(name).cpu().numpy() for name in self.predictor.features}
+        described = [
+            replace(garment, embedding=vector, features={n: v[i] for n, v in features.items()})
+            for i, (garment, vector) in enumerate(zip(garments, vectors, strict=True))
+        ]
         if not found.has("pred_attributes"):
             return described
         scores = found.pred_attributes.cpu().numpy()
@@ -148,6 +158,8 @@ def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> F
         state.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
         state.update(array.reshape(-1).view(torch.uint8).numpy().data)
     settings: dict[str, Any] = {key: reduce(getitem, key.split("."), cfg) for key in EMBEDDING_KEYS}
+    if (node := cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY).NAME != "ProductSimilarity":
+        settings["similarity"] = node
     if cfg.TEST.AUG.ENABLED:
         settings["views"] = [cfg.TEST.AUG.FLIP, *cfg.TEST.AUG.SCALES]
     encoded = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)

@@ -17,6 +17,7 @@ from match_rcnn.inference.drawing import color_of, draw_garments
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery.search import Where
+from match_rcnn.retrieval.second_stage import SecondStage
 from match_rcnn.structures import Garment
 from match_rcnn.utils.arrays import Image
 
@@ -40,7 +41,7 @@ class QueryResult:
 def _hit_to_json(hit: Hit) -> dict[str, Any]:
     """An item's own values with the match's; the item's score is a detector's."""
     item = hit.item.to_json()
-    own = {"score": hit.score, "probability": hit.probability}
+    own = {"score": hit.score, "probability": hit.probability, "similarity": hit.similarity}
     return {**own, "detection_score": item.pop("score"), **item}
 
 
@@ -55,6 +56,7 @@ def search_photo(
     where: Where | None = None,
     method: str = "auto",
     group_by: str | None = None,
+    shortlist: int = 100,
 ) -> list[QueryResult]:
     """The ``top`` items for each garment of a photo.
 
@@ -62,13 +64,25 @@ def search_photo(
         photo: (H, W, 3) in BGR.
         category, where, method, group_by: see :meth:`Gallery.search`.
         same_category: only items of the garment's own category.
+        shortlist: the model's similarity orders so many of the best; 0: none.
     """
+    similarity = model.similarity if shortlist else None
     results = []
     for garment in model(photo):
         assert garment.embedding is not None, "a gallery's model gives embeddings"
         wanted = garment.category if same_category else category
+        second = None
+        if similarity is not None:
+            own = {name: value[None] for name, value in garment.features.items()}
+            second = SecondStage(similarity, own, shortlist)
         (hits,) = gallery.search(
-            garment.embedding, top, category=wanted, where=where, method=method, group_by=group_by
+            garment.embedding,
+            top,
+            category=wanted,
+            where=where,
+            method=method,
+            group_by=group_by,
+            second=second,
         )
         results.append(QueryResult(garment, hits))
     return results
@@ -92,6 +106,7 @@ def _row(rank: int, hit: Hit) -> dict[str, str | int | float | None]:
     return {
         "rank": rank,
         "match score": hit.score,
+        **({} if hit.similarity is None else {"similarity": hit.similarity}),
         "probability": hit.probability,
         "id": item.id,
         "category": item.category.name if item.category else None,

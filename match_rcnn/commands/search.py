@@ -35,6 +35,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
         default="product",
         help="one result a product where that is known, else a photo; a photo; or all items",
     )
+    parser.add_argument(
+        "--shortlist",
+        type=int,
+        metavar="N",
+        help="of a model with a similarity: it orders the best N; 0: none; else TEST.SHORTLIST",
+    )
     parser.add_argument("--output", type=Path, default=Path("output/search"), metavar="DIR")
     parser.add_argument("--config-file", "--config", type=Path, help="by default the gallery's own")
     parser.add_argument("--weights", help="by default the gallery's own")

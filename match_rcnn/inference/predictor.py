@@ -19,6 +19,7 @@ from match_rcnn.inference.calibration import Calibration
 from match_rcnn.inference.model_file import stated_taxonomy
 from match_rcnn.inference.switches import apply_switches
 from match_rcnn.inference.weights import model_config
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.structures import Garment, garments_from_instances
 from match_rcnn.utils.arrays import Image
@@ -136,7 +137,18 @@ class MatchRCNNPredictor:
     def garments(self, shown: Instances) -> list[Garment]:
         """What is shown, as garments."""
         threshold = self.cfg.TEST.ATTRIBUTE_SCORE_THRESH
-        return garments_from_instances(shown, self.taxonomy, threshold)
+        return garments_from_instances(shown, self.taxonomy, threshold, self.features)
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """What orders the candidates of a search, if the model has that."""
+        return getattr(getattr(self.model.roi_heads, "match_head", None), "similarity", None)
+
+    @property
+    def features(self) -> list[str]:
+        """The fields that it compares beside the embedding."""
+        wanted = {} if self.similarity is None else self.similarity.features()
+        return [name for name in wanted if name != "vector"]
 
     def resized(self, photo: Image, name: str = "the photo") -> Image:
         """A photo as the network sees it: (h, w, 3) uint8, colours in the model's order.

@@ -24,6 +24,7 @@ class FakeModel:
     """Embeds a garment as (the photo's first channel, the garment's number)."""
 
     scorer = MatchScorer.euclidean(2)
+    similarity = None
     taxonomy = DEEPFASHION2
 
     def __init__(self, fingerprint=FINGERPRINT, fail_after=None):

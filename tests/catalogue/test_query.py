@@ -26,6 +26,9 @@ def fake_model(photo):
     ]
 
 
+fake_model.similarity = None
+
+
 @pytest.fixture
 def gallery(tmp_path):
     made = Gallery.create(tmp_path / "index", MatchScorer.euclidean(2))

@@ -23,6 +23,7 @@ class FakeModel:
     """Finds a garment in each channel of the first pixel that is not black."""
 
     scorer, taxonomy = MatchScorer.euclidean(2), DEEPFASHION2
+    similarity = None
     fingerprint = Fingerprint("w", "c", "fake.pth")
 
     def __call__(self, photo):

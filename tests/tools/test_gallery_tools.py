@@ -13,12 +13,17 @@ import pytest
 import torch
 
 from match_rcnn.catalogue import commands
+from match_rcnn.catalogue.indexing import build_gallery
 from match_rcnn.catalogue.model import GalleryModel, model_fingerprint
+from match_rcnn.catalogue.photos import read_catalogue
+from match_rcnn.catalogue.query import search_photo
+from match_rcnn.commands.search import parser as search_parser
 from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DefaultTrainer
 from match_rcnn.data.images import read_image
 from match_rcnn.data.taxonomy import Category, Taxonomy
 from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.retrieval.gallery.items import GalleryError
 from match_rcnn.structures import Garment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -273,3 +278,51 @@ def test_a_model_without_match_stream_is_refused(tmp_path, opts):
     path = save_model(tmp_path / "none.pth", opts, 0)
     with pytest.raises(ValueError, match=r"MODEL\.MATCH_ON False"):
         GalleryModel.from_files(CONFIG, path, 0.0, opts)
+
+
+def test_a_similarity_orders_what_the_match_score_finds(opts, photos, tmp_path):
+    graph = "MODEL.ROI_MATCH_HEAD.SIMILARITY"
+    opts = [*opts, f"{graph}.NAME", "RegionGraph", f"{graph}.GRAPH.SCALES", "[1, 2]"]
+    opts += [f"{graph}.GRAPH.REGION_DIM", "6", f"{graph}.GRAPH.NODE_DIM", "6"]
+    weights = save_model(tmp_path / "graph.pth", opts, 0)
+    model = GalleryModel.from_files(CONFIG, weights, 0.0, opts)
+    catalogue = read_catalogue(photos, None, model.taxonomy)
+    build_gallery(tmp_path / "gallery", catalogue, model)
+    gallery = Gallery.open(tmp_path / "gallery", model.fingerprint)
+    photo = sorted(photos.glob("0*.jpg"))[0]
+    arguments = search_parser().parse_args(
+        [
+            *("--index", str(gallery.folder), "--query", str(photo), "--output", str(tmp_path)),
+            *("--top", "6", "--min-score", "0", "--group-by", "none", "--shortlist", "4"),
+            *("--config-file", str(CONFIG), "--weights", str(weights), *opts),
+        ]
+    )
+    text, answer = commands.search(arguments)
+    assert "similarity" in text
+    items = [item.id for item in gallery]
+    kept = torch.from_numpy(gallery.vectors(items, "regions"))
+    assert kept.shape == (len(items), 5, 6)
+    garments = model(read_image(photo, upright=True))
+    assert len(garments) == len(answer["results"])
+    for garment, result in zip(garments, answer["results"], strict=True):
+        # Slowly: by the score all items, then each of the first four by itself.
+        vectors = torch.from_numpy(gallery.vectors(items))
+        scores = model.scorer.differences(torch.from_numpy(garment.embedding), vectors)
+        order = scores.argsort(descending=True, stable=True).tolist()
+        asked = {"regions": torch.from_numpy(garment.features["regions"])[None].float()}
+        with torch.no_grad():
+            said = {i: model.similarity(asked, {"regions": kept[i][None, None]}) for i in order[:4]}
+        expected = sorted(said, key=lambda i: -said[i].item()) + order[4:6]
+        assert [hit["id"] for hit in result["hits"]] == [items[i] for i in expected]
+        both = [(hit["score"], hit["similarity"]) for hit in result["hits"]]
+        for i, (score, similarity) in zip(expected, both, strict=True):
+            assert score == pytest.approx(scores[i].item(), rel=1e-5, abs=1e-6)
+            assert similarity == (
+                None if i not in said else pytest.approx(said[i].item(), abs=1e-5)
+            )
+    arguments.shortlist = 0
+    _, answer = commands.search(arguments)
+    assert {hit["similarity"] for r in answer["results"] for hit in r["hits"]} == {None}
+    bare = Gallery.create(tmp_path / "bare", model.scorer, model.fingerprint)
+    with pytest.raises(GalleryError, match=r"'regions': \(5, 6\).*index the catalogue again"):
+        search_photo(bare, model, read_image(photo, upright=True))

@@ -5,8 +5,7 @@ Shapes: ``R`` detections of an image, ``N`` of a data set, ``d`` the embedding's
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,9 @@ from match_rcnn.evaluation.retrieval.protocol import (
     decisive,
     score_retrieval,
 )
-from match_rcnn.evaluation.retrieval.search import Embedded, search
+from match_rcnn.evaluation.retrieval.search import Embedded, search, search_in_two_stages
 from match_rcnn.evaluation.tables import flatten, retrieval_subset_table, retrieval_table
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.utils.arrays import IntArray
 
@@ -62,6 +62,11 @@ class BoxEmbedder:
         """The pair score with the present weights."""
         weight, bias = self.model.roi_heads.match_head.score_weights()
         return MatchScorer(weight.detach().float().cpu(), float(bias))
+
+    def similarity(self) -> Similarity | None:
+        """What orders the candidates; None: the pair score itself."""
+        found: Similarity | None = getattr(self.model.roi_heads.match_head, "similarity", None)
+        return found
 
     @torch.no_grad()
     def __call__(self, batch: list[dict[str, Any]], boxes: list[Instances]) -> list[Instances]:
@@ -97,7 +102,13 @@ class RetrievalEvaluator(DatasetEvaluator):
     ``without_partner``. With ``embed_boxes`` the same under ``"retrieval_gt_boxes"``, with the
     ground truth's boxes and classes in place of detections.
 
-    Memory: 4 d + 44 bytes a detection.
+    Where the model has a similarity, it orders the first ``shortlist`` candidates of each query
+    anew, and all of this is of that order; beside it stand the same metrics without it, under
+    ``"retrieval_product"`` and ``"retrieval_gt_boxes_product"``, with ``shortlist_recall``: the
+    share of query items that have a right item among these candidates, the most that the similarity
+    can reach.
+
+    Memory: 4 d + 44 bytes a detection, and what a similarity compares beside the embedding.
     """
 
     def __init__(
@@ -112,6 +123,8 @@ class RetrievalEvaluator(DatasetEvaluator):
         embed_boxes: EmbedBoxes | None = None,
         by_subset: bool = True,
         device: torch.device | str | None = None,
+        similarity: Similarity | None = None,
+        shortlist: int = 100,
     ) -> None:
         """
         Args:
@@ -127,6 +140,8 @@ class RetrievalEvaluator(DatasetEvaluator):
             embed_boxes: runs the model on given boxes, for the ground truth's.
             by_subset: score the levels of the query items too.
             device: where to search; None: a GPU if there is one.
+            similarity: what orders the candidates of the model; None: the pair score itself.
+            shortlist: so many of them.
         """
         self._metadata = MetadataCatalog.get(dataset_name)
         self._scorer = scorer
@@ -137,6 +152,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         self._embed_boxes = embed_boxes
         self._by_subset = by_subset
         self._device = device
+        self._similarity, self._shortlist = similarity, shortlist
         self._category_ids = category_ids(self._metadata)
         self._truth: RetrievalTruth | None = None
         self._truth_is_read = False
@@ -158,6 +174,8 @@ class RetrievalEvaluator(DatasetEvaluator):
             max_detections=cfg.TEST.RETRIEVAL_DETECTIONS_PER_IMAGE,
             min_score=cfg.TEST.RETRIEVAL_MIN_SCORE,
             embed_boxes=embedder,
+            similarity=embedder.similarity(),
+            shortlist=cfg.TEST.SHORTLIST,
         )
 
     @classmethod
@@ -193,8 +211,22 @@ class RetrievalEvaluator(DatasetEvaluator):
             rounded(boxes, BOX_DIGITS),
             self._category_ids[instances.pred_classes.numpy()],
             instances.scores.numpy().astype(np.float32),
-            _embeddings(instances),
+            *self._numbers(instances),
         )
+
+    def _numbers(self, instances: Instances) -> tuple[Any, dict[str, Any]]:
+        """Embeddings, and what the similarity compares beside them."""
+        wanted = {} if self._similarity is None else self._similarity.features()
+        names = ["embedding", *(name for name in wanted if name != "vector")]
+        for name in names:
+            if not instances.has(name):
+                raise ValueError(
+                    f"retrieval needs the field {name!r}, which the model's output lacks; "
+                    "turn the match network on (MODEL.MATCH_ON) or leave the evaluator out"
+                )
+        embeddings, *features = (instances.get(name).cpu() for name in names)
+        named = zip(names[1:], features, strict=True)
+        return embeddings.float().numpy(), {name: values.numpy() for name, values in named}
 
     def _process_given(self, inputs: list[dict[str, Any]], truth: RetrievalTruth) -> None:
         """Embed the ground truth's boxes of a batch."""
@@ -209,7 +241,7 @@ class RetrievalEvaluator(DatasetEvaluator):
             rows = items[i][answer.item.cpu().numpy()]
             scores = np.ones(len(rows), dtype=np.float32)
             columns = truth.image_ids[rows], truth.boxes[rows], truth.classes[rows]
-            self._given.append(Embedded(*columns, scores, _embeddings(answer)))
+            self._given.append(Embedded(*columns, scores, *self._numbers(answer)))
 
     def _given_boxes(
         self, image: dict[str, Any], truth: RetrievalTruth, rows: IntArray
@@ -248,9 +280,21 @@ class RetrievalEvaluator(DatasetEvaluator):
             return results
         scores = {}
         for name, own in found.items():
-            retrieved = self._search(name, own, sources, truth.queries, scorer)
+            retrieved, candidates = self._search(name, own, sources, truth.queries, scorer)
             scores[name] = score_retrieval(truth.queries, truth.gallery, retrieved)
             results[name] = self._metrics(scores[name], truth)
+            if candidates is None:
+                continue
+            product = score_retrieval(truth.queries, truth.gallery, candidates)
+            scores[f"{name}_product"] = product
+            recall = 100 * product.found_among(self._shortlist)
+            metrics = self._metrics(product, truth)
+            results[f"{name}_product"] = {**metrics, "shortlist_recall": recall}
+            logger.info(
+                "%s: %.1f %% of the queries have a right item among the first %d by the product, "
+                "which the similarity orders",
+                *(name, recall, self._shortlist),
+            )
         shown = [retrieval_table(scores)]
         shown += [retrieval_subset_table(flatten(results))] * self._by_subset
         logger.info("retrieval, accuracy\n%s", "\n\n".join(shown))
@@ -259,14 +303,14 @@ class RetrievalEvaluator(DatasetEvaluator):
     def _gather(self) -> tuple[dict[str, Embedded], dict[int, str]]:
         """Detections by the boxes used, in one order however many processes there were, and the
         sources of images; everything on the main process, nothing elsewhere."""
-        parts = {"retrieval": _join(self._detected)}
+        parts = {"retrieval": Embedded.joined(self._detected)}
         if self._embed_boxes is not None:
-            parts["retrieval_gt_boxes"] = _join(self._given)
+            parts["retrieval_gt_boxes"] = Embedded.joined(self._given)
         gathered = [(parts, self._sources)]
         if self._distributed:
             comm.synchronize()
             gathered = comm.gather(gathered[0], dst=0)
-        joined = {name: _join([own[name] for own, _ in gathered]) for name in parts}
+        joined = {n: Embedded.joined([own[n] for own, _ in gathered]) for n in parts}
         sources = {i: source for _, own in gathered for i, source in own.items()}
         ordered = {n: e.take(np.argsort(e.image_ids, kind="stable")) for n, e in joined.items()}
         return ordered, sources
@@ -285,19 +329,25 @@ class RetrievalEvaluator(DatasetEvaluator):
         sources: dict[int, str],
         asked: QueryTruth | None,
         scorer: MatchScorer,
-    ) -> Retrieved:
+    ) -> tuple[Retrieved, Retrieved | None]:
         """Search for all detections on consumers' photos, or for those that decide what becomes of
-        the items ``asked`` for, and write the result file."""
+        the items ``asked`` for, and write the result file. Returns what was retrieved and, in two
+        stages, the candidates in the first one's order."""
         known = np.array([sources.get(i, "") for i in found.image_ids.tolist()], dtype="U4")
         queries, gallery = (found.take(known == source) for source in SOURCES)
         queries = queries if asked is None else queries.take(decisive(asked, queries))
-        retrieved = search(queries, gallery, scorer, self._device)
+        candidates = None
+        if self._similarity is None:
+            retrieved = search(queries, gallery, scorer, self._device)
+        else:
+            second = self._similarity, self._shortlist, self._device
+            candidates, retrieved = search_in_two_stages(queries, gallery, scorer, *second)
         logger.info("%d detections searched among %d", len(queries), len(gallery))
         if self._output_dir is not None:
             path = self._output_dir / FILE_NAMES[name]
             write_retrieved(path, retrieved)
             logger.info("results written to %s", path)
-        return retrieved
+        return retrieved, candidates
 
     def _metrics(self, scores: RetrievalScores, truth: RetrievalTruth) -> dict[str, float]:
         metrics = {f"top{k}": 100 * value for k, value in scores.accuracy().items()}
@@ -306,21 +356,3 @@ class RetrievalEvaluator(DatasetEvaluator):
             part = scores.accuracy(among)
             metrics |= {f"top{k}-{name}": 100 * part[k] for k in SUBSET_TOPS}
         return metrics
-
-
-def _embeddings(instances: Instances) -> Any:
-    if not instances.has("embedding"):
-        raise ValueError(
-            "retrieval needs the field 'embedding', which the model's output lacks; "
-            "turn the match network on (MODEL.MATCH_ON) or leave the evaluator out"
-        )
-    return instances.embedding.float().cpu().numpy()
-
-
-def _join(parts: Sequence[Embedded]) -> Embedded:
-    if not parts:
-        none: IntArray = np.zeros(0, dtype=np.int64)
-        return Embedded(none, np.zeros((0, 4)), none, np.zeros(0), np.zeros((0, 0)))
-    filled = [part for part in parts if len(part)] or parts[:1]
-    names = [field.name for field in fields(Embedded)]
-    return Embedded(*(np.concatenate([getattr(p, name) for p in filled]) for name in names))

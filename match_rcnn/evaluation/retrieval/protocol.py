@@ -120,10 +120,14 @@ class RetrievalScores:
         Args:
             among: (Q,) only these count.
         """
+        return {k: self.found_among(k, among) for k in TOPS}
+
+    def found_among(self, k: int, among: BoolArray | None = None) -> float:
+        """The share of queries, NaN of none, with a right item among the first k. Args: as of
+        :meth:`accuracy`."""
         places = self.places if among is None else self.places[among]
-        total = len(places)
-        hits = {k: int(((places >= 0) & (places < k)).sum()) for k in TOPS}
-        return {k: n / total if total else float("nan") for k, n in hits.items()}
+        hits = int(((places >= 0) & (places < k)).sum())
+        return hits / len(places) if len(places) else float("nan")
 
     @property
     def counts(self) -> dict[str, int]:

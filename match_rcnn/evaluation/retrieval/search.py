@@ -8,7 +8,8 @@ Shapes: ``Q`` queries, ``G`` gallery items, ``d`` the embedding's length, ``T`` 
 each query.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ from match_rcnn.evaluation.retrieval.protocol import (
     Retrieved,
     first_places,
 )
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.retrieval.scoring import ArrayLike, MatchScorer
+from match_rcnn.retrieval.second_stage import SecondStage
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
 #: The label of an item that takes part in no pair.
@@ -37,6 +40,7 @@ class Embedded:
         image_ids, classes, scores: (N,); classes from 1.
         boxes: (N, 4) x1, y1, x2, y2.
         embeddings: (N, d).
+        features: (N, *shape) of each, by name: what a similarity compares beside the embedding.
     """
 
     image_ids: IntArray
@@ -44,13 +48,32 @@ class Embedded:
     classes: IntArray
     scores: npt.NDArray[np.floating]
     embeddings: npt.NDArray[np.floating]
+    features: Mapping[str, npt.NDArray[np.floating]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def take(self, chosen: IntArray | BoolArray) -> "Embedded":
         """Some of them."""
-        return Embedded(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        columns = {name: getattr(self, name)[chosen] for name in self._columns()}
+        features = {name: values[chosen] for name, values in self.features.items()}
+        return Embedded(**columns, features=features)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Embedded]") -> "Embedded":
+        """All of them, in this order."""
+        if not parts:
+            none: IntArray = np.zeros(0, dtype=np.int64)
+            return cls(none, np.zeros((0, 4)), none, np.zeros(0), np.zeros((0, 0)))
+        filled = [part for part in parts if len(part)] or parts[:1]
+        columns = {n: np.concatenate([getattr(p, n) for p in filled]) for n in cls._columns()}
+        names = filled[0].features
+        features = {name: np.concatenate([p.features[name] for p in filled]) for name in names}
+        return cls(**columns, features=features)
+
+    @classmethod
+    def _columns(cls) -> list[str]:
+        return [f.name for f in fields(cls) if f.name != "features"]
 
 
 def search(
@@ -64,12 +87,48 @@ def search(
     Args:
         device: where to score; None: a GPU if there is one.
     """
+    return _retrieved(queries, gallery, _found(queries, gallery, scorer, LIST_LENGTH, device)[1])
+
+
+def search_in_two_stages(
+    queries: Embedded,
+    gallery: Embedded,
+    scorer: MatchScorer,
+    similarity: Similarity,
+    shortlist: int,
+    device: torch.device | str | None = None,
+) -> tuple[Retrieved, Retrieved]:
+    """As :func:`search`, in the order of the similarity where that was asked: of the first
+    ``shortlist``, equal ones in the first stage's order; and before it the first stage's lists, at
+    least as long as the shortlist, whose recall bounds what the similarity can reach."""
+    scores, indices = _found(queries, gallery, scorer, max(LIST_LENGTH, shortlist), device)
+    ordered = indices
+    if indices.size:
+        asked = {**queries.features, "vector": queries.embeddings}
+        there = {**gallery.features, "vector": gallery.embeddings}
+        second = SecondStage(similarity, asked, shortlist).checked(len(queries))
+        ordered = second.reordered(scores, indices, lambda name, rows: there[name][rows])[1]
+    best = _retrieved(queries, gallery, ordered[:, :LIST_LENGTH])
+    return _retrieved(queries, gallery, indices), best
+
+
+def _found(
+    queries: Embedded,
+    gallery: Embedded,
+    scorer: MatchScorer,
+    number: int,
+    device: torch.device | str | None,
+) -> tuple[FloatArray, IntArray]:
+    """(Q, T) scores and rows of the gallery."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    found = torch.empty((len(queries), 0), dtype=torch.int64)
-    if len(queries) and len(gallery):
-        vectors = torch.from_numpy(queries.embeddings).to(device)
-        found = scorer.top_k(vectors, gallery.embeddings, LIST_LENGTH).indices.cpu()
-    indices = found.numpy()
+    if not len(queries) or not len(gallery):
+        return np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int64)
+    vectors = torch.from_numpy(queries.embeddings).to(device)
+    scores, indices = scorer.top_k(vectors, gallery.embeddings, number)
+    return scores.cpu().numpy(), indices.cpu().numpy()
+
+
+def _retrieved(queries: Embedded, gallery: Embedded, indices: IntArray) -> Retrieved:
     return Retrieved(
         image_ids=queries.image_ids,
         boxes=queries.boxes,

@@ -83,10 +83,12 @@ class PairNetwork(Similarity):
         return {"vector": (self.dim,), **({CATEGORY: ()} if self.copies else {})}
 
     def describe(self, vectors: Tensor, maps: Tensor | None) -> dict[str, Tensor]:
-        return {"vector": F.normalize(vectors, dim=-1) * self.dim**0.5}
+        return {"vector": vectors}
 
     def pairs(self, queries: Mapping[str, Tensor], items: Mapping[str, Tensor]) -> Tensor:
-        asking, offered = queries["vector"], items["vector"]
+        asking, offered = (
+            F.normalize(x["vector"], dim=-1) * self.dim**0.5 for x in (queries, items)
+        )
         if self.pair_input == "symmetric":
             pair = torch.cat([(asking - offered).abs(), asking * offered], -1)
         else:

@@ -24,6 +24,10 @@ map of one position, on which a 3x3 convolution is its centre tap, so that all v
 extractor. Joined with a map (``pose+class``), the class vector is added, through a linear
 layer, to the first convolution's output at every position: what concatenating the vector at each
 position would give with a 1x1 kernel for its channels, at a fraction of the cost.
+
+A similarity that is no function of the embeddings alone (``SIMILARITY.NAME``, such as a graph over
+regions) works on the maps behind the extractor's last convolution, and learns from pairs of a
+user's and a shop's RoIs beside the pair score, which still finds the candidates that it orders.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,11 +49,15 @@ from match_rcnn.d2 import (
     comm,
     configurable,
 )
+from match_rcnn.data.image_sources import SOURCE_CODES, USER
 from match_rcnn.modeling.gather import gather_rows
+from match_rcnn.modeling.similarity import CATEGORY, Similarity, build_similarity
+from match_rcnn.modeling.similarity.learning import pair_loss
 from match_rcnn.modeling.streams.match_losses import (
     MatchLoss,
     PairCrossEntropy,
     build_match_loss,
+    products,
 )
 
 Tensor = torch.Tensor
@@ -91,6 +99,9 @@ class SiameseMatchHead(nn.Module):
         loss: Callable[[int], MatchLoss] = PairCrossEntropy,
         loss_weight: float = 1.0,
         gather_negatives: bool = False,
+        similarity: Callable[[int, ShapeSpec | None], Similarity] | None = None,
+        similarity_weight: float = 1.0,
+        similarity_negatives: int = 3,
     ) -> None:
         """
         Args:
@@ -100,6 +111,10 @@ class SiameseMatchHead(nn.Module):
             embedding_dim: d.
             loss: makes the loss on embeddings of length d.
             gather_negatives: pair the RoIs of all processes, not only of one's own.
+            similarity: makes what orders candidates, of d and the shape of the extractor's maps
+                (None without one); None: the pair score does.
+            similarity_weight: of its loss.
+            similarity_negatives: of each user's RoI, the nearest, that it learns from; 0: all.
 
         Raises:
             ValueError: two maps, or two vectors.
@@ -112,6 +127,15 @@ class SiameseMatchHead(nn.Module):
         self._build_extractor(input_shapes, conv_dims, embedding_dim)
         # The name under which released weights hold the paper's loss's layer.
         self.classifier = loss(embedding_dim)
+        self.similarity: Similarity | None = None
+        self.similarity_weight = similarity_weight
+        self.similarity_negatives = similarity_negatives
+        if similarity is not None:
+            maps = None
+            if self.map:
+                side = input_shapes[self.map].height
+                maps = ShapeSpec(channels=conv_dims[-1], height=side, width=side)
+            self.similarity = similarity(embedding_dim, maps)
 
     def _build_extractor(
         self, input_shapes: dict[str, ShapeSpec], conv_dims: Sequence[int], embedding_dim: int
@@ -138,6 +162,17 @@ class SiameseMatchHead(nn.Module):
             "loss": partial(build_match_loss, cfg),
             "loss_weight": node.LOSS_WEIGHT,
             "gather_negatives": node.GATHER_NEGATIVES,
+            **cls._similarity(node.SIMILARITY, cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+        }
+
+    @classmethod
+    def _similarity(cls, node: CfgNode, num_classes: int) -> dict[str, Any]:
+        if node.NAME == "ProductSimilarity":
+            return {}
+        return {
+            "similarity": partial(build_similarity, node, num_categories=num_classes),
+            "similarity_weight": node.WEIGHT,
+            "similarity_negatives": node.NEGATIVES,
         }
 
     def forward(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
@@ -145,23 +180,44 @@ class SiameseMatchHead(nn.Module):
         Args:
             features: of the M RoIs, by stream.
             instances: one an image; in training with ``gt_pair_ids``, ``gt_styles`` and
-                ``gt_sources``.
+                ``gt_sources``, at inference with ``pred_classes``.
 
         Returns:
-            In training ``{"loss_match": ...}``; otherwise ``instances`` with ``embedding`` (M, d).
+            In training ``{"loss_match": ...}``, and ``loss_similarity`` with a similarity;
+            otherwise ``instances`` with ``embedding`` (M, d), and what a similarity compares beside
+            it, by name, in float16 as galleries keep it.
         """
         if self.training:
-            return {"loss_match": self._loss(features, instances) * self.loss_weight}
+            return self._losses(features, instances)
         names, maps = zip(*features.items(), strict=True)
         chunks = zip(*(m.split(ROIS_PER_CHUNK) for m in maps), strict=True)
-        embeddings = torch.cat([self.embed(dict(zip(names, c, strict=True))) for c in chunks])
+        parts = [self.describe(dict(zip(names, c, strict=True))) for c in chunks]
         sizes = [len(image) for image in instances]
-        for image, part in zip(instances, embeddings.split(sizes), strict=True):
-            image.embedding = part
+        for name in parts[0]:
+            values = torch.cat([part[name] for part in parts])
+            values = values if name == "embedding" else values.half()
+            for image, own in zip(instances, values.split(sizes), strict=True):
+                image.set(name, own)
+        if CATEGORY in self._wanted():
+            for image in instances:
+                image.set(CATEGORY, image.pred_classes)
         return instances
+
+    def describe(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``embedding`` (M, d), and what the similarity compares beside it and the category."""
+        maps = self._maps(features)
+        embeddings = self._embeddings(maps)
+        if self.similarity is None:
+            return {"embedding": embeddings}
+        described = self.similarity.describe(embeddings, maps)
+        return {"embedding": embeddings, **{n: v for n, v in described.items() if n != "vector"}}
 
     def embed(self, features: dict[str, Tensor]) -> Tensor:
         """(M, d) embeddings; of unit length where the loss asks for it."""
+        return self._embeddings(self._maps(features))
+
+    def _maps(self, features: dict[str, Tensor]) -> Tensor:
+        """(M, C, P, P) behind the last convolution."""
         x = features[self.map] if self.map else features[self.vector][..., None, None]
         first, *others = self.convs
         x = first(x)
@@ -170,7 +226,10 @@ class SiameseMatchHead(nn.Module):
         x = F.relu_(x)
         for conv in others:
             x = F.relu_(conv(x))
-        embedding: Tensor = self.norm(self.fc(F.relu(x.mean((2, 3)))))
+        return x
+
+    def _embeddings(self, maps: Tensor) -> Tensor:
+        embedding: Tensor = self.norm(self.fc(F.relu(maps.mean((2, 3)))))
         return F.normalize(embedding.float()) if self.classifier.unit_length else embedding
 
     def score_weights(self) -> tuple[Tensor, Tensor]:
@@ -178,21 +237,40 @@ class SiameseMatchHead(nn.Module):
         weight, bias = self.classifier.score_weights()
         return weight.to(self.fc.weight), bias.to(self.fc.weight)
 
-    def _loss(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+    def _losses(self, features: dict[str, Tensor], instances: list[Instances]) -> dict[str, Any]:
         labels = _labels(instances, self.fc.weight.device)
         # Batch norm has no variance of a single row.
         if len(labels) > 1:
-            embeddings = self.embed(features).float()
+            described = {name: v.float() for name, v in self.describe(features).items()}
         else:
             nothing = torch.stack([f.flatten()[:0].float().sum() for f in features.values()]).sum()
-            embeddings = nothing.expand(0, self.norm.num_features)
+            shapes = {"embedding": (self.norm.num_features,), **self._wanted()}
+            shapes.pop(CATEGORY, None)
+            described = {name: nothing.expand(0, *shape) for name, shape in shapes.items()}
             labels = labels[:0]
         # In front of the gathering, so that a process without RoIs, too, passes its gradients on
         # only behind the gathering's own exchange: all must exchange in one order.
-        embeddings = embeddings + self._parameters_touched()
+        touched = self._parameters_touched()
+        described = {name: values + touched for name, values in described.items()}
+        if CATEGORY in self._wanted():
+            classes = torch.cat([image.gt_classes for image in instances])
+            described[CATEGORY] = classes[: len(labels)]
         if self.gather_negatives and comm.get_world_size() > 1:
-            embeddings, labels = gather_rows(embeddings), gather_rows(labels)
-        return self.classifier(embeddings, labels)
+            described = {name: gather_rows(values) for name, values in described.items()}
+            labels = gather_rows(labels)
+        embeddings = described["embedding"]
+        losses = {"loss_match": self.classifier(embeddings, labels) * self.loss_weight}
+        if self.similarity is not None:
+            domains = (labels[:, 0] == SOURCE_CODES[USER]).long()
+            learned = {**described, "vector": embeddings}, embeddings, products(labels), domains
+            loss = pair_loss(self.similarity, *learned, self.similarity_negatives)
+            losses["loss_similarity"] = loss * self.similarity_weight
+        return losses
+
+    def _wanted(self) -> dict[str, tuple[int, ...]]:
+        """What the similarity compares beside the embedding."""
+        wanted = {} if self.similarity is None else self.similarity.features()
+        return {name: shape for name, shape in wanted.items() if name != "vector"}
 
     def _parameters_touched(self) -> Tensor:
         """0 with a gradient path to every parameter, which distributed training must see."""

@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.modeling.similarity import CATEGORY
 from match_rcnn.retrieval.gallery.export import ScoreForm, export
 from match_rcnn.retrieval.gallery.index import FILES, GalleryIndex, build_index
 from match_rcnn.retrieval.gallery.items import (
@@ -42,7 +44,8 @@ from match_rcnn.retrieval.gallery.items import (
 from match_rcnn.retrieval.gallery.search import SnapshotSearch, Where, recall
 from match_rcnn.retrieval.gallery.store import KEEP, OWN, Snapshot, Store
 from match_rcnn.retrieval.scoring import MatchScorer
-from match_rcnn.utils.arrays import Float32Array
+from match_rcnn.retrieval.second_stage import SecondStage
+from match_rcnn.utils.arrays import Float32Array, FloatArray, IntArray
 from match_rcnn.utils.files import located
 
 FORMAT = 2
@@ -112,9 +115,11 @@ class Gallery:
         notes: Mapping[str, Any] | None = None,
         taxonomy: Taxonomy = DEEPFASHION2,
         options: Options = None,
+        features: Mapping[str, Sequence[int]] | None = None,
     ) -> "Gallery":
         """An empty gallery, with what is kept in it: how embeddings are compared, the fingerprint
-        of the model that makes them, whatever JSON can hold, and the items' categories. Raises:
+        of the model that makes them, whatever JSON can hold, the items' categories, and what a
+        similarity compares beside the vector: names and shapes (``Similarity.features``). Raises:
         GalleryError: there is one already."""
         uri = str(located(folder))
         store, photos = (Store(f"{uri}/{name}.lance", options) for name in ("items", "photos"))
@@ -124,6 +129,9 @@ class Gallery:
             photos.put(_photo_table([]), "create")
         score = {"dim": scorer.dim, "weight": scorer.weight.tolist(), "bias": scorer.bias}
         about = {**score, "taxonomy": taxonomy.to_dict(), "notes": dict(notes or {})}
+        known = {"vector", CATEGORY}
+        shapes = {n: list(shape) for n, shape in (features or {}).items() if n not in known}
+        about |= {"features": shapes} if shapes else {}
         made_by = None if fingerprint is None else asdict(fingerprint)
         try:
             store.create({"format": FORMAT, "fingerprint": made_by, **about})
@@ -194,9 +202,12 @@ class Gallery:
         """Raises: ValueError: no item has this id."""
         return self._search.items(self._snapshot.find([item_id], there=True))[0]
 
-    def vectors(self, ids: Sequence[str]) -> Float32Array:
-        """(m, d) a copy of the items' vectors. Raises: ValueError: there is no item of an id."""
-        return self._snapshot.vectors(self._snapshot.find(ids, there=True))
+    def vectors(self, ids: Sequence[str], name: str = "vector") -> Float32Array:
+        """(m, d) a copy of the items' vectors, or (m, *shape) of a feature of this name. Raises:
+        ValueError: there is no item of an id, or no feature of the name."""
+        if name not in self._snapshot.shapes:
+            raise ValueError(f"{self.uri} keeps {self._snapshot.shapes} of an item, not {name!r}")
+        return self._snapshot.numbers(name, self._snapshot.find(ids, there=True))
 
     def refresh(self) -> None:
         """See what other processes have changed."""
@@ -213,6 +224,7 @@ class Gallery:
         where: Where | None = None,
         method: str = "auto",
         group_by: str | None = None,
+        second: SecondStage | None = None,
     ) -> list[list[Hit]]:
         """The best ``k`` items of each query, best first; fewer only where fewer are allowed.
 
@@ -225,8 +237,11 @@ class Gallery:
             method: "exact"; "index": through that of :meth:`build_index`; "auto": through it where
                 it is there and more than 20,000 items are allowed.
             group_by: only the best item of each "photo", or "product" (a photo's, if not known).
+            second: the similarity that orders the first items of all that pass (before they are
+                grouped), and these queries' features; behind the shortlist they follow as they are.
 
-        Raises: ValueError; GalleryError, ImportError: "index" without an index, or without FAISS.
+        Raises: ValueError; GalleryError, ImportError: "index" without an index, or without FAISS;
+        the gallery has not the features that the similarity needs.
         """
         rows = self._queries(queries)
         if k < 1:
@@ -235,16 +250,37 @@ class Gallery:
             raise ValueError(f"expected to group by {' or '.join(GROUPS)}, got {group_by!r}")
         selection = self._search.select(parse_filter(category, self.taxonomy), where)
         wanted = k
+        if second is not None:
+            second = self._checked(second, rows)
+            wanted = max(k, second.shortlist)
         while True:
             scores, found = self._search.top_k(rows, wanted, selection, method)
-            items = iter(self._search.items(found.reshape(-1)))
-            hits = [[Hit(next(items), score) for score in row] for row in scores.tolist()]
+            said = np.full(scores.shape, np.nan)
+            if second is not None:
+                scores, found, said = second.reordered(scores, found, self._search.numbers)
             if group_by is None:
-                return hits
-            firsts = [_firsts(row, GROUPS[group_by])[:k] for row in hits]
+                return self._hits(scores[:, :k], found[:, :k], said[:, :k])
+            firsts = [_firsts(r, GROUPS[group_by])[:k] for r in self._hits(scores, found, said)]
             if wanted >= len(selection.rows) or all(len(row) == k for row in firsts):
                 return firsts
             wanted *= 4
+
+    def _hits(self, scores: FloatArray, rows: IntArray, said: FloatArray) -> list[list[Hit]]:
+        items = iter(self._search.items(rows.reshape(-1)))
+        both = np.stack([scores, said], axis=-1).tolist()
+        return [[Hit(next(items), s, None if isnan(t) else t) for s, t in row] for row in both]
+
+    def _checked(self, second: SecondStage, rows: Float32Array) -> SecondStage:
+        """With the vectors that are asked for."""
+        needed = {name: tuple(shape) for name, shape in second.similarity.features().items()}
+        for name, shape in needed.items():
+            if {CATEGORY: (), **self._snapshot.shapes}.get(name) != shape:
+                raise GalleryError(
+                    f"{self.uri} keeps {self._snapshot.shapes} of an item, and the similarity "
+                    f"compares {needed}: index the catalogue again, into a new gallery, with the "
+                    "model that has this similarity, or search without it (--shortlist 0)"
+                )
+        return second._replace(features={**second.features, "vector": rows}).checked(len(rows))
 
     def measure_recall(
         self, queries: Float32Array, k: int = 20, category: CategoryFilter = None

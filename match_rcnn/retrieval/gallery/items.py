@@ -52,6 +52,8 @@ class GalleryItem:
         product: what is sold, where it is known; several items may show it.
         attributes: names of what the garment has, such as ``("floral", "long")``.
         fields: the caller's own, whatever JSON can hold.
+        features: what a similarity compares beside the vector, by name, for a gallery that keeps
+            such; only on the way in, as it is large.
     """
 
     id: str
@@ -62,6 +64,7 @@ class GalleryItem:
     product: str | None = None
     attributes: tuple[str, ...] = ()
     fields: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def group(self) -> str:
@@ -71,21 +74,25 @@ class GalleryItem:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the category by its name."""
-        return {**vars(self), "category": self.category.name if self.category else None}
+        known = {name: value for name, value in vars(self).items() if name != "features"}
+        return {**known, "category": self.category.name if self.category else None}
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found, and its score w . (q - g)^2 + b; more is more alike."""
+    """An item that a search found, its score w . (q - g)^2 + b, and what a similarity says of it,
+    if one ordered the shortlist that it was in; more is more alike."""
 
     item: GalleryItem
     score: float
+    similarity: float | None = None
 
     @property
     def probability(self) -> float:
-        """The sigmoid of the score: the match network's, if it was trained to give one."""
-        small = math.exp(-abs(self.score))
-        return (small if self.score < 0 else 1) / (1 + small)
+        """The sigmoid of the similarity, or else of the score: what was trained to give one."""
+        logit = self.score if self.similarity is None else self.similarity
+        small = math.exp(-abs(logit))
+        return (small if logit < 0 else 1) / (1 + small)
 
 
 @dataclass(frozen=True)

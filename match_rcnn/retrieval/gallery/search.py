@@ -11,8 +11,10 @@ from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from match_rcnn.modeling.similarity import CATEGORY
 from match_rcnn.retrieval.gallery.index import GalleryIndex
 from match_rcnn.retrieval.gallery.items import GalleryError, GalleryItem, MissingPackageError
 from match_rcnn.retrieval.gallery.store import BLOCK, OWN, Snapshot, quoted
@@ -151,6 +153,13 @@ class SnapshotSearch:
         if self.index is not None and (inside >= 0).all():
             return np.asarray(self.index.vectors[inside])
         return self.snapshot.vectors(rows)
+
+    def numbers(self, name: str, rows: IntArray) -> npt.NDArray[Any]:
+        """(m, *shape) vectors, categories' indices or another feature of these positions."""
+        if name == CATEGORY:
+            kinds = [item.category for item in self.items(rows)]
+            return np.array([self.snapshot.taxonomy.index(k.id) if k else -1 for k in kinds])
+        return self.vectors(rows) if name == "vector" else self.snapshot.numbers(name, rows)
 
     def exact(self, queries: Float32Array, k: int, selection: Selection) -> Found:
         """The best ``k`` of the selection by :class:`MatchScorer`; ties by position."""

@@ -2,8 +2,9 @@
 
 Columns: ``id`` (text, unique), ``category`` (the taxonomy's name), ``image``, ``box`` (x1, y1, x2,
 y2), ``score`` (the detector's), ``product``, ``attributes`` (list of text), ``fields`` (JSON of the
-caller's: what comes back), ``vector`` (float32[d]); and one of each of the caller's fields that has
-a plain name and a text, a number or a truth value in it: the same fields, as SQL sees them.
+caller's: what comes back), ``vector`` (float32[d]); one of each feature that a similarity compares
+beside it (float16, under its name); and one of each of the caller's fields that has a plain name
+and a text, a number or a truth value in it: the same fields, as SQL sees them.
 
 A change writes files that no version names and then a version that names them, if nobody else has
 written one since; else it looks and tries again. Readers keep the version that they opened; its
@@ -14,6 +15,7 @@ Shapes: ``N`` items of a version, ``d`` the vector's length, ``m`` of what is as
 """
 
 import logging
+import math
 import random
 import re
 import time
@@ -63,6 +65,9 @@ class Snapshot:
         self.dataset = dataset
         self.about, self.taxonomy = _read_about(dataset.schema.metadata[b"match_rcnn"])
         self.categories = {c.name: c for c in self.taxonomy.categories}
+        #: The columns of numbers -> the shape of an item's.
+        self.shapes = {n: tuple(shape) for n, shape in self.about.get("features", {}).items()}
+        self.shapes["vector"] = (self.about["dim"],)
         self.num_rows: int = dataset.count_rows()
         self.version = int(dataset.version)
 
@@ -76,7 +81,7 @@ class Snapshot:
     def columns(self) -> dict[str, str]:
         """The caller's fields that have a column -> its type."""
         kinds = {f.name: str(f.type) for f in self.dataset.schema}
-        return {name: kind for name, kind in kinds.items() if name not in {*OWN, "vector"}}
+        return {name: kind for name, kind in kinds.items() if name not in {*OWN, *self.shapes}}
 
     @cached_property
     def row_ids(self) -> IntArray:
@@ -144,11 +149,15 @@ class Snapshot:
 
     def vectors(self, rows: IntArray) -> Float32Array:
         """(m, d) the vectors at these positions."""
-        out = np.empty((len(rows), self.about["dim"]), np.float32)
+        return self.numbers("vector", rows)
+
+    def numbers(self, name: str, rows: IntArray) -> Float32Array:
+        """(m, *shape) the vector, or another of :attr:`shapes`, at these positions."""
+        out = np.empty((len(rows), *self.shapes[name]), np.float32)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            column = self.take(rows[part], ["vector"])["vector"].combine_chunks()
-            out[part] = column.flatten().to_numpy().reshape(-1, out.shape[1])
+            column = self.take(rows[part], [name])[name].combine_chunks()
+            out[part] = column.flatten().to_numpy().reshape(-1, *out.shape[1:])
         return out
 
     def decode(self, table: Any) -> list[GalleryItem]:
@@ -186,7 +195,12 @@ class Store:
         kinds = dict.fromkeys(OWN, text) | {"box": arrow.list_(number, 4), "score": number}
         kinds["attributes"] = arrow.list_(text)
         kinds["vector"] = arrow.list_(arrow.float32(), about["dim"])
-        fields = [arrow.field(n, k, n not in ("id", "vector")) for n, k in kinds.items()]
+        features = about.get("features", {})
+        if taken := features.keys() & kinds.keys():
+            raise ValueError(f"no feature can be called {sorted(taken)[0]!r}, as a column is")
+        kinds |= {n: arrow.list_(arrow.float16(), math.prod(s)) for n, s in features.items()}
+        needed = {"id", "vector", *features}
+        fields = [arrow.field(n, k, n not in needed) for n, k in kinds.items()]
         schema = arrow.schema(fields, {"match_rcnn": orjson.dumps(about)})
         self.put(schema.empty_table(), "create", enable_stable_row_ids=True)
 
@@ -219,7 +233,8 @@ class Store:
         written: list[str] = []
         snapshot = self.newest()
         pairs = zip(items, vectors, strict=True)
-        while block := list(islice(pairs, max(1024, _WRITTEN // (4 * snapshot.about["dim"])))):
+        size = 4 * sum(map(math.prod, snapshot.shapes.values()))
+        while block := list(islice(pairs, max(1024, _WRITTEN // size))):
             for item, vector in block:
                 _check(item, np.shape(vector), snapshot)
                 if item.id in ids:
@@ -227,7 +242,7 @@ class Store:
                 ids[item.id] = None
             rows = [item for item, _ in block]
             dataset = self._with_columns(rows)
-            table = _table(dataset.schema, rows, [vector for _, vector in block])
+            table = _table(dataset.schema, rows, [vector for _, vector in block], snapshot.shapes)
             with _said(GalleryError, f"{self.uri} cannot be written"):
                 new = self._lance.fragment.write_fragments(table, dataset, schema=table.schema)
             written += [orjson.dumps(fragment.to_json()).decode() for fragment in new]
@@ -374,16 +389,26 @@ def _type(value: Any) -> str | None:
     return "string" if isinstance(value, str) else None
 
 
-def _table(schema: Any, items: Sequence[GalleryItem], vectors: Sequence[Any]) -> Any:
+def _table(
+    schema: Any,
+    items: Sequence[GalleryItem],
+    vectors: Sequence[Any],
+    shapes: dict[str, tuple[int, ...]],
+) -> Any:
     """Items as a table. Raises: ValueError: something of an item does not fit."""
     arrow = optional_module("pyarrow")
-    rows = np.empty((len(items), schema.field("vector").type.list_size), np.float32)
-    for row, vector in zip(rows, vectors, strict=True):
-        row[:] = vector
-    finite = np.isfinite(rows).all(1)
-    if not finite.all():
-        raise ValueError(f"item {items[int(finite.argmin())].id!r}: its vector is not finite")
     columns: dict[str, Any] = {name: [getattr(i, name) for i in items] for name in OWN}
+    for name, shape in shapes.items():
+        rows = np.empty((len(items), *shape), schema.field(name).type.value_type.to_pandas_dtype())
+        given = vectors if name == "vector" else [item.features[name] for item in items]
+        with np.errstate(over="ignore"):  # is not finite then
+            for row, values in zip(rows, given, strict=True):
+                row[:] = values
+        rows = rows.reshape(len(items), -1)
+        finite = np.isfinite(rows).all(1)
+        if not finite.all():
+            raise ValueError(f"item {items[int(finite.argmin())].id!r}: its {name} is not finite")
+        columns[name] = arrow.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
     columns["fields"] = []
     for item in items:
         try:
@@ -392,7 +417,6 @@ def _table(schema: Any, items: Sequence[GalleryItem], vectors: Sequence[Any]) ->
             raise ValueError(f"item {item.id!r} does not fit into JSON: {error}") from error
         columns["fields"].append(encoded.decode())
     columns["category"] = [i.category.name if i.category else None for i in items]
-    columns["vector"] = arrow.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1])
     for name in schema.names:
         if name not in columns:
             kind, values = str(schema.field(name).type), [i.fields.get(name) for i in items]
@@ -402,6 +426,7 @@ def _table(schema: Any, items: Sequence[GalleryItem], vectors: Sequence[Any]) ->
 
 def _check(item: GalleryItem, shape: tuple[int, ...], snapshot: Snapshot) -> None:
     kind, dim, reason = item.category, snapshot.about["dim"], ""
+    features = {"vector": shape, **{name: np.shape(v) for name, v in item.features.items()}}
     if not isinstance(item.id, str) or not item.id:
         raise ValueError(f"expected an id that is a text and not empty, got {item.id!r}")
     if kind is not None and kind != snapshot.categories.get(kind.name):
@@ -411,5 +436,7 @@ def _check(item: GalleryItem, shape: tuple[int, ...], snapshot: Snapshot) -> Non
         reason = f"expected a box x1, y1, x2, y2, got {item.box}"
     if shape != (dim,):
         reason = f"expected a vector of {dim} numbers, got shape {shape}"
+    elif features != snapshot.shapes:
+        reason = f"the gallery keeps {snapshot.shapes} of an item, got {features}"
     if reason:
         raise ValueError(f"item {item.id!r}: {reason}")

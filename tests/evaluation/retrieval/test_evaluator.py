@@ -14,6 +14,7 @@ from match_rcnn.evaluation.retrieval.files import (
 )
 from match_rcnn.evaluation.retrieval.protocol import score_retrieval
 from match_rcnn.evaluation.submission import check_results
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.retrieval.scoring import MatchScorer
 
 HEIGHT, WIDTH = 100, 200
@@ -320,3 +321,77 @@ def test_reset_forgets(world):
     world.run(evaluator)
     evaluator.reset()
     assert evaluator.evaluate()["retrieval"]["missed"] == PRODUCTS
+
+
+class Opposite(Similarity):
+    """Prefers what the product thinks little of: its features are the negative vectors."""
+
+    def features(self):
+        return {"vector": (PRODUCTS,), "own": (2, PRODUCTS)}
+
+    def forward(self, queries, items):
+        apart = queries["own"][:, None] - items["own"]
+        return -apart.square().sum((2, 3)) + 0 * items["vector"].sum(-1)
+
+
+def with_features(change):
+    """Embeddings that say nothing of most products; features that do."""
+
+    def changed(image_id, instances):
+        own = instances.embedding[:, None] * torch.tensor([1.0, -1.0])[:, None]
+        instances.own = own.half()
+        instances.embedding = instances.embedding * change
+        return instances
+
+    return changed
+
+
+def test_a_similarity_orders_the_shortlist(world, tmp_path):
+    mute = torch.zeros(PRODUCTS)
+    mute[0] = 1  # all other products look like trousers
+    evaluator = RetrievalEvaluator(
+        world.name,
+        EUCLIDEAN,
+        output_dir=tmp_path,
+        device="cpu",
+        similarity=Opposite(),
+        shortlist=12,
+    )
+    results = world.run(evaluator, with_features(mute))
+    assert list(results) == ["retrieval", "retrieval_product"]
+    # Of 24 garments in shops, product 0's two are far from the others' queries, and 22 tie: the
+    # first 12 of them are photos 101 to 106, without 101's product, and trousers.
+    assert results["retrieval_product"]["shortlist_recall"] == 100
+    assert results["retrieval"]["top1"] == 100
+    assert results["retrieval_product"]["top1"] == pytest.approx(100 / 6)
+    # What is written is the similarity's order.
+    truth = read_retrieval_truth(world.path)
+    found = read_retrieved(tmp_path / "retrieval_results.json")
+    assert score_retrieval(truth.queries, truth.gallery, found).accuracy()[1] == 1
+    assert len(found.gallery_image_ids[0]) == 20
+
+
+def test_the_shortlist_bounds_what_a_similarity_reaches(world):
+    evaluator = RetrievalEvaluator(
+        world.name, EUCLIDEAN, device="cpu", similarity=Opposite(), shortlist=4
+    )
+    results = world.run(evaluator, with_features(torch.zeros(PRODUCTS)))
+    # All tie: the first four garments are products 0 and 1 of photos 101, 102, and trousers.
+    assert results["retrieval_product"]["shortlist_recall"] == pytest.approx(200 / 6)
+    assert results["retrieval"]["top1"] == pytest.approx(200 / 6)
+    assert results["retrieval_product"]["top1"] == pytest.approx(100 / 6)
+    assert results["retrieval"]["queries"] == results["retrieval_product"]["queries"] == PRODUCTS
+
+
+def test_without_a_query_two_stages_score_nothing(world):
+    evaluator = RetrievalEvaluator(world.name, EUCLIDEAN, device="cpu", similarity=Opposite())
+    users = [i for i in world.image_ids if i < 100]
+    lose = lambda image_id, instances: with_features(1)(image_id, instances)[:0]  # noqa: E731
+    assert world.run(evaluator, lose)["retrieval"]["missed"] == PRODUCTS
+    assert world.run(evaluator, with_features(1), users)["retrieval"]["top20"] == 0
+
+
+def test_a_missing_feature_is_named(world):
+    evaluator = RetrievalEvaluator(world.name, EUCLIDEAN, similarity=Opposite())
+    with pytest.raises(ValueError, match="retrieval needs the field 'own'"):
+        world.run(evaluator)

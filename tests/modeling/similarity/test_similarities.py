@@ -51,9 +51,10 @@ def slow_product(similarity, q, g):
 
 
 def slow_network(similarity, q, g):
-    x = [*q["vector"], *g["vector"]]
+    query, item = (2 * x["vector"] / sum(v * v for v in x["vector"]) ** 0.5 for x in (q, g))
+    x = [*query, *item]
     if similarity.pair_input == "symmetric":
-        both = list(zip(q["vector"], g["vector"], strict=True))
+        both = list(zip(query, item, strict=True))
         x = [abs(a - b) for a, b in both] + [a * b for a, b in both]
     for i, layer in enumerate(similarity.layers):
         weight, bias = layer.weight, layer.bias

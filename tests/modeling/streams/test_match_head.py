@@ -199,3 +199,123 @@ def test_at_most_so_many_rois_an_image_and_images_without_ground_truth_pass():
     kept = select([proposals_of(*ROWS[:2] * 10), empty], with_landmarks=True)
     assert [len(image) for image in kept] == [8, 0]
     assert len(set(kept[0].number.tolist())) == 8
+
+
+SIMILARITIES = ("RegionGraph", "PairNetwork")
+
+
+def make_head_with(name, variant="pose+class", **keys):
+    """A head with a similarity, and the same without it."""
+    cfg = get_match_rcnn_cfg()
+    node = cfg.MODEL.ROI_MATCH_HEAD
+    node.CONV_DIMS, node.EMBEDDING_DIM = [8, 8, 8, 16], 4
+    node.SIMILARITY.NAME = name
+    node.SIMILARITY.GRAPH.REGION_DIM = node.SIMILARITY.GRAPH.NODE_DIM = 6
+    node.SIMILARITY.PAIR.HIDDEN_DIMS = [5]
+    for key, value in keys.items():
+        cfg.merge_from_list([f"MODEL.ROI_MATCH_HEAD.SIMILARITY.{key}", value])
+    torch.manual_seed(0)
+    return SiameseMatchHead(cfg, {name: SHAPES[name] for name in variant.split("+")})
+
+
+def with_classes(images, classes=3):
+    for image in images:
+        image.gt_classes = torch.arange(len(image)) % classes
+    return images
+
+
+def test_the_product_needs_nothing_more():
+    plain = make_head_with("ProductSimilarity")
+    assert plain.similarity is None
+    assert not [name for name in plain.state_dict() if "similarity" in name]
+    beside = make_head_with("RegionGraph")
+    own = {n: v for n, v in beside.state_dict().items() if not n.startswith("similarity.")}
+    assert own.keys() == plain.state_dict().keys()
+    # The extractor is drawn first, so that a similarity changes nothing of what it starts from.
+    assert all(torch.equal(own[n], v) for n, v in plain.state_dict().items())
+    features = make_features("pose+class", 4)
+    with EventStorage():
+        one, other = plain(features, PAIR), beside(features, PAIR)
+    assert one.keys() == {"loss_match"}
+    assert other.keys() == {"loss_match", "loss_similarity"}
+    assert one["loss_match"].item() == other["loss_match"].item()
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("per_category", [False, True])
+def test_a_similarity_learns_from_pairs_end_to_end(name, per_category):
+    head = make_head_with(name, **{"PAIR.PER_CATEGORY": per_category})
+    features = make_features("pose+class", 4)
+    with EventStorage():
+        losses = head(features, with_classes(PAIR))
+    losses["loss_similarity"].backward()
+    assert losses["loss_similarity"] > 0
+    # A category's copy is learned upon shared weights that rest.
+    assert all(p.grad is not None for p in head.parameters() if p.requires_grad)
+    assert all(f.grad.abs().sum() > 0 for f in features.values())
+    # Down to the first convolution, which both losses share.
+    assert head.convs[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_the_loss_is_that_of_pairs_one_by_one(name):
+    head = make_head_with(name, NEGATIVES=0, WEIGHT=0.5)
+    features = make_features("pose+class", 4)
+    with EventStorage():
+        loss = head(features, PAIR)["loss_similarity"]
+    described = head.describe(features)  # batch norm takes the same batch again
+    described["vector"] = described["embedding"]
+    # Two of a user (products 7/1, 7/2), two of shops (7/1, 8/1); 7/2 has no partner to be found.
+    values = []
+    for user, shop, same in ((0, 2, True), (0, 3, False)):
+        query = {n: described[n][user][None] for n in head.similarity.features()}
+        item = {n: described[n][shop][None, None] for n in head.similarity.features()}
+        logit = head.similarity(query, item)[0, 0]
+        values.append(torch.nn.functional.softplus(-logit if same else logit))
+    assert loss.item() == pytest.approx(0.5 * torch.stack(values).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize(
+    "images",
+    [[], [image_of(USER)], [image_of(USER, (1, 1))], [image_of(USER, (1, 1), (1, 2))]],
+    ids=["no image", "no roi", "one roi", "no shop"],
+)
+def test_a_similarity_without_pairs_is_zero_with_gradients(name, images):
+    head = make_head_with(name)
+    features = make_features("pose+class", sum(len(i) for i in images))
+    with EventStorage():
+        losses = head(features, images)
+    sum(losses.values()).backward()
+    assert losses["loss_similarity"].item() == 0
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_instances_carry_what_a_similarity_compares(monkeypatch):
+    monkeypatch.setattr("match_rcnn.modeling.streams.match_head.ROIS_PER_CHUNK", 2)
+    features = {name: value.detach() for name, value in make_features("pose+class", 5).items()}
+
+    def found(head):
+        images = [Instances((9, 9), pred_classes=torch.arange(n)) for n in (2, 0, 3)]
+        with torch.no_grad():
+            return head.eval()(features, images)
+
+    graph = make_head_with("RegionGraph")
+    images = found(graph)
+    assert [tuple(image.regions.shape) for image in images] == [(2, 21, 6), (0, 21, 6), (3, 21, 6)]
+    assert {image.regions.dtype for image in images} == {torch.float16}
+    regions = torch.cat([image.regions for image in images]).float()
+    with torch.no_grad():
+        expected = graph.describe(features)
+    assert torch.allclose(regions, expected["regions"], atol=1e-3)
+    plain = found(make_head_with("ProductSimilarity"))
+    for image, other in zip(images, plain, strict=True):
+        assert torch.equal(image.embedding, other.embedding)
+        assert not other.has("regions")
+    copies = found(make_head_with("PairNetwork", **{"PAIR.PER_CATEGORY": True}))
+    assert [image.category.tolist() for image in copies] == [[0, 1], [], [0, 1, 2]]
+
+
+def test_a_graph_needs_maps():
+    with pytest.raises(ValueError, match="RegionGraph needs maps"):
+        make_head_with("RegionGraph", "class")
