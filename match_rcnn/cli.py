@@ -42,6 +42,7 @@ COMMANDS = {
     "retrieval-figure": "draw queries with their best results",
     "ablation": "compare features and losses of the match network, over seeds",
     "fashionnet": "FashionNet (DeepFashion, 2016) on generated data, its ideas with and without",
+    "survey": "all systems of DeepFashion (2016) on the same generated data, and what shows",
     "benchmark": "measure speed and memory against a reference",
 }
 _GROUPS = {"convert": "bring annotations or weights into our form"}

@@ -287,6 +287,11 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     # As for MODEL.ROI_ATTRIBUTE_HEAD.BALANCE; the paper: "the ratio of the numbers of positive and
     # negative samples in the training set", and not whether of each attribute.
     node.ATTRIBUTE_BALANCE = "all"
+    # TypedAttributeHead: softmax over a type's attributes where they exclude one another: where of
+    # the training images that have one of them, at most this share has a second (labels err); and
+    # the width of a layer of each type's own, 0: none (not said).
+    node.EXCLUSIVE_SHARE = 0.15
+    node.TYPE_DIM = 0
     node.EMBEDDING_DIM = 0  # 0: the fused vector, of length 1
     node.TRIPLET_WEIGHT = 1.0
     node.TRIPLET_MARGIN = 0.3  # not said; usual between vectors of length 1

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> Answer:
     experiment = FashionNetExperiment(args.output, config_file(args.config_file), plan, datasets)
     if args.markdown:
         around_page(args.markdown)  # not only after hours
-    experiment.steps.generate_benchmarks(plan, args.workers)
+    experiment.generate(args.workers)
     summary = experiment.run()
     if args.markdown:
         write_markdown(args.markdown, summary)

@@ -205,12 +205,16 @@ class Records(Dataset[DatasetDict], Sequence[DatasetDict]):
             return unpack(values, self._attributes)
         return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
 
+    def attribute_labels(self) -> Iterator[npt.NDArray[np.int8]]:
+        """(n, A) of some thousand images after the other."""
+        for start in range(0, len(self), 8192):
+            packed = self._stored.records["attributes"][self._rows[start : start + 8192]]
+            yield unpack(packed, self._attributes)
+
     def attribute_counts(self) -> IntArray:
         """(A, 2) how many images have each attribute, and how many are known not to."""
         counts = np.zeros((self._attributes, 2), dtype=np.int64)
-        for start in range(0, len(self), 8192):
-            packed = self._stored.records["attributes"][self._rows[start : start + 8192]]
-            labels = unpack(packed, self._attributes)
+        for labels in self.attribute_labels():
             counts += np.stack([(labels == 1).sum(0), (labels == -1).sum(0)], axis=1)
         return counts
 

@@ -7,7 +7,7 @@ same name.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.recognition import Records
 from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
-from match_rcnn.utils.arrays import IntArray
+from match_rcnn.utils.arrays import Array, IntArray
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
 
@@ -154,6 +154,35 @@ def count_attributes(parts: Sequence[Relabelled]) -> IntArray:
         own, known = part.attributes, part.attributes >= 0
         counts[:, own[known]] += given_boxes.count_attributes(part.items, len(own))[:, known]
     return counts
+
+
+def count_together(parts: Sequence[Relabelled], types: Sequence[Sequence[int]]) -> IntArray:
+    """How many of a type's attributes images have at once.
+
+    Args:
+        types: the places of each type's attributes among the model's.
+
+    Returns:
+        (T, 3) of how many images have none of them, one, and several; images of a data set that
+        labels none of them are not counted.
+    """
+    counts = np.zeros((len(types), 3), np.int64)
+    for part in parts:
+        own = [np.flatnonzero(np.isin(part.attributes, places)) for places in types]
+        for labels in _attribute_labels(part.items):
+            for type_counts, columns in zip(counts, own, strict=True):
+                if len(columns):
+                    found = (labels[:, columns] == 1).sum(1).clip(max=2)
+                    type_counts += np.bincount(found, minlength=3)
+    return counts
+
+
+def _attribute_labels(items: Sequence[dict[str, Any]]) -> Iterable[Array]:
+    """(n, A') of some images after the other."""
+    if isinstance(items, Records):
+        return items.attribute_labels()
+    annotations = (annotation for item in items for annotation in item["annotations"])
+    return (a["attributes"][None] for a in annotations if "attributes" in a)
 
 
 def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdata.DataLoader[Batch]:

@@ -6,18 +6,14 @@ goes on from its last checkpoint; either only where it was made with the same se
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from hashlib import sha256
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from match_rcnn.data.synthetic.deepfashion import generate
-from match_rcnn.evaluation.recognition.evaluator import SCORES_NAME
 from match_rcnn.experiments.ablation import END, around_tables, spread
 from match_rcnn.experiments.benchmarks.harness import machine
-from match_rcnn.experiments.steps import Steps, digest
-from match_rcnn.utils.files import atomic_write, read_json, write_json
+from match_rcnn.experiments.systems import RecognitionSteps, System, SystemRuns
+from match_rcnn.utils.files import atomic_write, write_json
 
 _NODE = "MODEL.RECOGNITION"
 _AT_ONCE = (f"{_NODE}.STAGES.LENGTHS", "()")
@@ -71,32 +67,6 @@ class FashionNetPlan:
     opts: tuple[str, ...] = ()
 
 
-class RecognitionSteps(Steps):
-    """Commands on generated data in DeepFashion's (2016) forms."""
-
-    FOLDER = "deepfashion"
-
-    def generate_benchmarks(self, plan: FashionNetPlan, workers: int) -> None:
-        """Make the data, unless they are there already.
-
-        Raises:
-            ValueError: the folder holds data of other settings.
-        """
-        sizes = {"category": (plan.train, plan.test), "inshop": (plan.train // 2, plan.test)}
-        for benchmark, (train, test) in sizes.items():
-            options: dict[str, Any] = {"seed": plan.data_seed, "size": plan.pixels}
-            generate(self.data / benchmark, benchmark, train, 0, test, workers=workers, **options)
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        lists = sorted(f for d in ("Anno*", "Eval") for f in self.data.glob(f"*/{d}/**/*.txt"))
-        photos = sorted(
-            (str(f.relative_to(self.data)), f.stat().st_size) for f in self.data.rglob("*.jpg")
-        )
-        found = {f"data, {file.relative_to(self.data)}": digest(file) for file in lists}
-        return {**found, "data, photos": sha256(repr(photos).encode()).hexdigest()}
-
-
 class FashionNetExperiment:
     """Runs a plan below ``output``."""
 
@@ -108,6 +78,31 @@ class FashionNetExperiment:
         self.config = config
         self.plan = plan
         self.steps = RecognitionSteps("fashionnet", datasets)
+        trained = [System(row, str(config), ROWS[row]) for row in plan.rows]
+        oracles = [
+            replace(
+                system,
+                name=system.name + ORACLE,
+                opts=(*system.opts, "TEST.ORACLE_LANDMARKS", "True"),
+                base=system.name,
+                only_scored=True,
+            )
+            for system in trained
+            if system.name in WITH_ORACLE
+        ]
+        self.runs = SystemRuns(
+            self.output / "runs", self.steps, [*trained, *oracles], last_opts=plan.opts
+        )
+
+    def generate(self, workers: int) -> None:
+        """Make the data, unless they are there already.
+
+        Raises:
+            ValueError: the folder holds data of other settings.
+        """
+        plan = self.plan
+        sizes = {"category": (plan.train, plan.test), "inshop": (plan.train // 2, plan.test)}
+        self.steps.generate_benchmarks(sizes, plan.data_seed, plan.pixels, workers)
 
     def run(self) -> dict[str, Any]:
         """Run what is missing; returns what ``fashionnet.json``, written after every run, holds.
@@ -120,53 +115,15 @@ class FashionNetExperiment:
         # Seed by seed, so that an early look has every row.
         for seed in self.plan.seeds:
             for row in self.plan.rows:
-                runs += self._runs(row, seed)
+                names = [row, *([row + ORACLE] if row in WITH_ORACLE else ())]
+                runs += [self.runs.run(name, seed) for name in names]
                 summary = self._summary(runs)
                 write_json(self.output / "fashionnet.json", summary)
         return summary
 
-    def _runs(self, row: str, seed: int) -> list[dict[str, Any]]:
-        """A row's training, and its evaluation around the true landmarks."""
-        folder = self.output / "runs" / f"{row.replace(' ', '-')}-{seed}"
-        options = ["SEED", str(seed), *ROWS[row], *self.plan.opts]
-        self.steps.claim(self.config, folder, options)
-        if _metrics(folder) is None or not (folder / "model_final.pth").is_file():
-            self.steps.train(self.config, folder, options)
-        else:
-            print(f"{folder}: finished before", flush=True)
-        runs = [{"row": row, "seed": seed, "metrics": _metrics(folder) or {}}]
-        if row in WITH_ORACLE:
-            metrics = self._around_true_landmarks(folder, options)
-            runs.append({"row": row + ORACLE, "seed": seed, "metrics": metrics})
-        return runs
-
-    def _around_true_landmarks(self, run: Path, options: Sequence[str]) -> dict[str, float]:
-        folder = run / "oracle"
-        weights = ("MODEL.WEIGHTS", str(run / "model_final.pth"), "TEST.ORACLE_LANDMARKS", "True")
-        options = [*options, *weights]
-        self.steps.claim(self.config, folder, options)
-        if _metrics(folder) is None:
-            where = ("--config-file", str(self.config), "--eval-only", "OUTPUT_DIR", str(folder))
-            self.steps.tool("train", *where, *options)
-        return _metrics(folder) or {}
-
     def _summary(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
         plan = {**asdict(self.plan), "config": self.config.name}
         return {"plan": plan, "runs": list(runs), "machine": machine()}
-
-
-def _metrics(run: Path) -> dict[str, float] | None:
-    """Of a run's evaluation, by names such as ``deepfashion_category_test/category/top3``; None
-    before it has ended."""
-    found: dict[str, float] = {}
-    for name in (_CATEGORY, _INSHOP):
-        file = run / "inference" / name / SCORES_NAME
-        if not file.is_file():
-            return None
-        for task, values in read_json(file).items():
-            own = task.removeprefix("oracle_")
-            found |= {f"{name}/{own}/{metric}": value for metric, value in values.items()}
-    return found
 
 
 def markdown(summary: dict[str, Any]) -> str:

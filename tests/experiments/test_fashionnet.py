@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from match_rcnn.experiments import fashionnet
+from match_rcnn.experiments import systems
 from match_rcnn.experiments.fashionnet import (
     MARK,
     ORACLE,
@@ -41,7 +41,8 @@ def commands(monkeypatch):
             file.write_text(json.dumps({oracle + task: {"top3": top + bool(oracle), "hit20": 7.0}}))
         (folder / "model_final.pth").touch()
 
-    monkeypatch.setattr(fashionnet.RecognitionSteps, "tool", tool)
+    monkeypatch.setattr(systems.RecognitionSteps, "tool", tool)
+    monkeypatch.setattr(systems, "parameters", lambda run: {})
     return ran
 
 

@@ -1,0 +1,197 @@
+"""All systems of DeepFashion (2016) on the same generated data, in one budget: their figures beside
+what was published, and what of their claims shows. Behind ``tools/survey.py``.
+
+Rows and claims are data, below. Systems on frozen vectors start from their base's weights of the
+same seed. What is finished is passed over; a row that fails does not keep the others from running.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from match_rcnn.experiments.benchmarks.harness import machine
+from match_rcnn.experiments.systems import RecognitionSteps, System, SystemRuns
+from match_rcnn.utils.files import write_json
+
+Runs = Sequence[Mapping[str, Any]]
+
+_NODE = "MODEL.RECOGNITION"
+CATEGORY, INSHOP = "deepfashion_category_test", "deepfashion_inshop_test"
+CONSUMER = "deepfashion_consumer2shop_test"
+_ALL_TRAIN = str(tuple(f"deepfashion_{n}_train" for n in ("category", "inshop", "consumer2shop")))
+_ALL_TEST = str((CATEGORY, INSHOP, CONSUMER))
+#: What all rows share: data, batches and precision; a row may know better.
+COMMON = (
+    *("DATASETS.TRAIN", _ALL_TRAIN, "DATASETS.TEST", _ALL_TEST),
+    *("SOLVER.IMS_PER_BATCH", "32", "SOLVER.CHECKPOINT_PERIOD", "100"),
+    *("DATALOADER.NUM_WORKERS", "0", "SOLVER.LOG_PERIOD", "50"),
+)
+
+_ONE = "FashionNet, losses at once"
+SYSTEMS = (
+    System("FashionNet", "fashionnet_quick"),
+    System(_ONE, "fashionnet_quick", (f"{_NODE}.STAGES.LENGTHS", "()")),
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one figure is better than another.
+
+    Attributes:
+        text: what is claimed.
+        row, metric: what should be better.
+        against: the row that it should be better than.
+        against_metric: of that row; "": the same metric.
+        less: whether less is better.
+        digits: of the figures.
+    """
+
+    text: str
+    row: str
+    metric: str
+    against: str
+    against_metric: str = ""
+    less: bool = False
+    digits: int = 1
+
+
+CLAIMS: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class SurveyPlan:
+    """What is run.
+
+    Attributes:
+        systems: names of :data:`SYSTEMS`; their bases are run too.
+        seeds: of the start and of the order of the data.
+        steps: of training, of each row.
+        train, test: images of each benchmark to generate; in-shop and consumer-to-shop have half
+            of ``train``.
+        pixels: their longer side.
+        data_seed: of the data.
+        opts: KEY VALUE overrides of every run.
+    """
+
+    systems: tuple[str, ...] = tuple(system.name for system in SYSTEMS)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    steps: int = 270
+    train: int = 2000
+    test: int = 400
+    pixels: int = 160
+    data_seed: int = 1
+    opts: tuple[str, ...] = ()
+
+
+class Survey:
+    """Runs a plan below ``output``.
+
+    Args:
+        datasets: the folder for ``deepfashion``.
+
+    Raises:
+        ValueError: a system is not known.
+    """
+
+    def __init__(self, output: Path, plan: SurveyPlan, datasets: Path) -> None:
+        self.output = output.resolve()
+        self.plan = plan
+        self.steps = RecognitionSteps("survey", datasets)
+        common = (*COMMON, "SOLVER.MAX_ITER", str(plan.steps))
+        self.runs = SystemRuns(self.output / "runs", self.steps, SYSTEMS, common, plan.opts)
+        self.names = self.runs.with_bases(plan.systems)
+
+    def generate(self, workers: int) -> None:
+        """Make the data, unless they are there already.
+
+        Raises:
+            ValueError: the folder holds data of other settings.
+        """
+        plan = self.plan
+        half = (plan.train // 2, plan.test)
+        sizes = {"category": (plan.train, plan.test), "inshop": half, "consumer2shop": half}
+        self.steps.generate_benchmarks(sizes, plan.data_seed, plan.pixels, workers)
+
+    def run(self) -> dict[str, Any]:
+        """Run what is missing; returns what ``survey.json``, written after every run, holds:
+        ``plan``, ``runs``, ``failed`` and ``machine``.
+
+        Raises:
+            ValueError: what is there already was made with other settings or data.
+        """
+        runs: list[dict[str, Any]] = []
+        failed: list[dict[str, Any]] = []
+        summary = self._summary(runs, failed)
+        # Seed by seed, so that an early look has every row.
+        for seed in self.plan.seeds:
+            for name in self.names:
+                try:
+                    runs.append(self.runs.run(name, seed))
+                except SystemExit as error:
+                    print(f"{name}, seed {seed}: {error}", flush=True)
+                    failed.append({"row": name, "seed": seed, "why": str(error)})
+                summary = self._summary(runs, failed)
+                write_json(self.output / "survey.json", summary)
+        return summary
+
+    def _summary(self, runs: Runs, failed: Runs) -> dict[str, Any]:
+        found = {"plan": asdict(self.plan), "runs": list(runs), "failed": list(failed)}
+        return {**found, "machine": machine()}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a claim.
+
+    Attributes:
+        values, against: by seed, of the seeds that have both.
+        verdict: ``holds``, ``does not show``, ``the other way``, or ``not measured``.
+    """
+
+    claim: Claim
+    values: tuple[float, ...]
+    against: tuple[float, ...]
+
+    @property
+    def gains(self) -> list[float]:
+        """By seed, how much better; negative where it is worse."""
+        sign = -1 if self.claim.less else 1
+        return [sign * (a - b) for a, b in zip(self.values, self.against, strict=True)]
+
+    @property
+    def verdict(self) -> str:
+        gains = self.gains
+        if not gains:
+            return "not measured"
+        mean = statistics.fmean(gains)
+        spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
+        if abs(mean) <= spread or min(map(abs, gains)) == 0 or min(gains) * max(gains) < 0:
+            return "does not show"
+        return "holds" if mean > 0 else "the other way"
+
+
+#: How :attr:`Verdict.verdict` is found, in words.
+RULE = (
+    "A claim *holds* where every seed has it and the mean gain is larger than the gains' standard "
+    "deviation over the seeds; *the other way* is the same with the sign turned; else it *does not "
+    "show*."
+)
+
+
+def judge(claim: Claim, runs: Runs) -> Verdict:
+    """A claim by the figures of the seeds that have both rows."""
+    first = _by_seed(runs, claim.row, claim.metric)
+    second = _by_seed(runs, claim.against, claim.against_metric or claim.metric)
+    seeds = sorted(first.keys() & second.keys())
+    return Verdict(claim, tuple(first[s] for s in seeds), tuple(second[s] for s in seeds))
+
+
+def _by_seed(runs: Runs, row: str, metric: str) -> dict[int, float]:
+    return {
+        run["seed"]: run["metrics"][metric]
+        for run in runs
+        if run["row"] == row and metric in run["metrics"]
+    }
