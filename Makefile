@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo street fashionnet test test-lowest lint format venv clean
+.PHONY: demo street fashionnet docs test test-lowest lint format venv clean
 
 venv: $(STAMP)
 
@@ -36,6 +36,11 @@ test-lowest:
 	$(LOWEST_PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/lowest.txt --editable .
 	$(VENV)-lowest/bin/python -m pytest -n 2 --dist worksteal
+
+# Every warning, such as a link that leads nowhere, ends it.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs/site . output/site
+	@echo "output/site/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -50,6 +50,9 @@ EXPORT_REQUIRES = ["onnx>=1.16", "onnxruntime>=1.18.1"]
 
 CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
 
+# The documentation as a site: `make docs`.
+DOCS_REQUIRES = ["sphinx>=7.4", "myst-parser>=4.0", "furo>=2024.8.6"]
+
 EXTRAS_REQUIRE = {
     "gallery": GALLERY_REQUIRES,
     "index": INDEX_REQUIRES,
@@ -58,6 +61,7 @@ EXTRAS_REQUIRE = {
     "cloud": ["fsspec>=2023.6", *GALLERY_REQUIRES],  # photos and galleries in object stores
     "ccp": CCP_REQUIRES,
     "export": EXPORT_REQUIRES,
+    "docs": DOCS_REQUIRES,
     "hub": ["huggingface_hub>=0.20"],  # weights named hf://owner/repository/file
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
@@ -66,6 +70,7 @@ EXTRAS_REQUIRE = {
         *DATABASES_REQUIRE,
         *CCP_REQUIRES,
         *EXPORT_REQUIRES,
+        *DOCS_REQUIRES,
         "ruff>=0.15",
         "mypy>=1.15",
         "pytest>=8.0",

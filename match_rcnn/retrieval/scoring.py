@@ -17,8 +17,8 @@ proof take the product again in float64, and what then remains are ties, of whic
 are taken.
 
 Shapes: ``Q`` queries (rows), ``G`` gallery items (columns), ``d`` the embedding's length, ``k``
-results of a query, ``K`` candidates, ``n`` columns of a tile. A *radius* is sqrt(sum(|w| v^2)) of a
-moved vector v: products and their rounding errors are bounded by radii.
+results of a query, ``K`` candidates, ``n`` columns of a tile. A *radius* is ``sqrt(sum(|w| v^2))``
+of a moved vector v: products and their rounding errors are bounded by radii.
 """
 
 import math
@@ -267,7 +267,7 @@ def rounding_error(
     queries: PreparedQueries, gallery: PreparedGallery, dtype: torch.dtype
 ) -> Tensor:
     """(Q,) how far product and offset can be from the score by the difference form: the standard
-    bound of an inner product's error, d u sum(|a b|), with the sum bounded by radii
+    bound of an inner product's error, ``d u sum(|a b|)``, with the sum bounded by radii
     (Cauchy-Schwarz), a few u more for the rounding of the vectors, and float64's share."""
     d, theirs, ours = gallery.rows.shape[1], gallery.radius, queries.radii
     size = 2 * ours * theirs + theirs**2
