@@ -301,6 +301,21 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.FROZEN_HEADS = []
     # HEADS SimilarityHead: what orders the candidates that the embedding has found.
     node.SIMILARITY = similarity_keys()
+    # ManipulationHead: what exchanges an attribute in a vector ("AttributeGenerator", FLAM's, or
+    # "ResidualMemory"), and the types of attributes of which a garment has one, (): all of the
+    # training set. Numbers of an embedding, the dictionary's margin, hidden layers of generator and
+    # discriminator, and what each loss weighs (not said).
+    node.MANIPULATION = CfgNode()
+    node.MANIPULATION.NAME = "AttributeGenerator"
+    node.MANIPULATION.TYPES = ()
+    node.MANIPULATION.EMBEDDING_DIM = 64
+    node.MANIPULATION.MARGIN = 0.3
+    node.MANIPULATION.WIDTHS = [1024, 1024]
+    node.MANIPULATION.DICTIONARY_WEIGHT = 1.0
+    node.MANIPULATION.ADVERSARIAL_WEIGHT = 1.0
+    node.MANIPULATION.CYCLE_WEIGHT = 1.0
+    node.MANIPULATION.MATCHING_WEIGHT = 1.0
+    node.MANIPULATION.MEMORY_WEIGHT = 1.0
     # Two stages in turn of so many iterations, (landmarks, rest); (): all losses at once. In each,
     # what the landmarks' losses and the others weigh: the paper says large and small, public code
     # has 5 : 1. What weighs 0 rests.

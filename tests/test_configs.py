@@ -25,7 +25,10 @@ FEATURES = {
 }
 
 
-ATTRIBUTES = (Attribute("floral", "texture"), Attribute("maxi", "shape"))
+ATTRIBUTES = tuple(
+    Attribute(*each)
+    for each in (("floral", "texture"), ("solid", "texture"), ("maxi", "shape"), ("mini", "shape"))
+)
 
 
 def load(path):
@@ -46,7 +49,7 @@ def test_it_builds(cfg):
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.WEIGHTS = "anything"  # then nothing is fetched for the backbone
     if cfg.MODEL.META_ARCHITECTURE == "Recognition":
-        set_taxonomy(cfg, replace(DEEPFASHION2, attributes=(Attribute("striped", "texture"),)))
+        set_taxonomy(cfg, replace(DEEPFASHION2, attributes=ATTRIBUTES))
     with torch.device("meta"):
         model = MatchRCNNTrainer.build_model(cfg)
     model.to_empty(device="cpu")  # fused optimizers want a device that computes

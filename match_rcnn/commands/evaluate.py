@@ -10,7 +10,9 @@ numbers are those of the official script.
 recognition, inshop, consumer2shop: on DeepFashion (2016); --root names the benchmark's folder, with
 Anno/ and Eval/. recognition: --predictions, an npz file with images (N,) and any of category_scores
 (N, C), attribute_scores (N, A) and landmarks (N, 8, 2) in pixels, against a --split. inshop and
-consumer2shop: --embeddings, an npz file with images (N,) and embeddings (N, d).
+consumer2shop: --embeddings, an npz file with images (N,) and embeddings (N, d). manipulation: on a
+--split with fine labels (Anno_fine/); --predictions with images, embeddings (N, d), changed
+(N, V, d) and changed_to (V,), names of attributes.
 
 --check says instead what a grader would reject; it needs no ground truth. With --ground-truth (a
 file that has images only will do) or --images (a folder) it looks at image ids and mask sizes too.
@@ -36,7 +38,7 @@ CHECKED = (*TASKS, "retrieval")
 NEEDED = {
     **dict.fromkeys(TASKS, ("ground_truth", "results")),
     "retrieval": ("query_gt", "gallery_gt", "results"),
-    "recognition": ("root", "split", "predictions"),
+    **dict.fromkeys(("recognition", "manipulation"), ("root", "split", "predictions")),
     **dict.fromkeys(("inshop", "consumer2shop"), ("root", "embeddings")),
 }
 
@@ -49,7 +51,7 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--gallery-gt", type=Path, metavar="G", help="retrieval")
     parser.add_argument("--results", type=Path, metavar="DT", help="DeepFashion2's tasks")
     parser.add_argument("--root", type=Path, metavar="DIR", help="DeepFashion's tasks")
-    parser.add_argument("--split", choices=["train", "val", "test"], help="recognition")
+    parser.add_argument("--split", choices=["train", "val", "test"], help="by split")
     parser.add_argument("--predictions", type=Path, metavar="NPZ", help="recognition")
     parser.add_argument("--embeddings", type=Path, metavar="NPZ", help="inshop, consumer2shop")
     parser.add_argument(
@@ -158,6 +160,8 @@ def evaluate_deepfashion(args: argparse.Namespace) -> tuple[dict[str, Any], str]
 
     if args.task == "recognition":
         found = recognition.evaluate_recognition(args.root, args.split, args.predictions)
+    elif args.task == "manipulation":
+        found = recognition.evaluate_manipulation(args.root, args.split, args.predictions)
     else:
         found = recognition.evaluate_retrieval(args.task, args.root, args.embeddings)
     return found, recognition.scores_table(found)

@@ -9,6 +9,7 @@ import torch
 
 from match_rcnn.d2 import default_argument_parser
 from match_rcnn.data.sources.deepfashion_labels import FOLDERS
+from match_rcnn.data.synthetic.deepfashion import generate
 from match_rcnn.engine.run import train_or_evaluate
 from tests.data import deepfashion_trees as trees
 
@@ -143,3 +144,28 @@ def test_bad_settings(key, value, message, datasets, tmp_path):
     words = (*arguments(tmp_path, 2), "SOLVER.MAX_ITER", 1, key, value)
     with pytest.raises(ValueError, match=message):
         train_net(datasets, *words)
+
+
+def test_changed_wishes_on_frozen_vectors(run, run_tool, tmp_path):
+    """FLAM's parts on a run's vectors: trained, scored by the protocol, and from the file alike."""
+    root = tmp_path / "deepfashion/category"
+    generate(root, "category", 16, 0, 24, size=64, progress=False)
+    keys = ("--config-file", ROOT / "configs/flam_quick.yaml")
+    keys += ("MODEL.WEIGHTS", run / "model_final.pth")
+    keys += ("MODEL.RECOGNITION.MANIPULATION.TYPES", "('sleeve','fit')")
+    _, _, *options = arguments(tmp_path / "run", 2)
+    sets = {"TRAIN": "('deepfashion_fine_train',)", "TEST": "('deepfashion_fine_test',)"}
+    options += [word for part, name in sets.items() for word in (f"DATASETS.{part}", name)]
+    train_net(tmp_path, *keys, *options)
+    *steps, last = lines(tmp_path / "run")
+    assert max(step["loss_discriminator"] for step in steps) > 0  # of a batch without a pair: 0
+    own = tmp_path / "run/inference/deepfashion_fine_test/predictions.npz"
+    where = ("--task", "manipulation", "--root", root, "--split", "test", "--predictions", own)
+    run_tool("evaluate_results", *where, "--output", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["gallery"] == 24
+    for before, key in (("changed", ""), ("unchanged", "unchanged_")):
+        for metric in ("top10", "ndcg30_others"):
+            found = 100 * scores["manipulation"][before][metric]
+            # Changed vectors lie in the file in half precision.
+            assert found == pytest.approx(last[f"manipulation/{key}{metric}"], abs=0.5)

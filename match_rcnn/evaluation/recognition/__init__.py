@@ -2,9 +2,16 @@
 
 from match_rcnn.evaluation.recognition.files import (
     TASKS,
+    evaluate_manipulation,
     evaluate_recognition,
     evaluate_retrieval,
     scores_table,
 )
 
-__all__ = ["TASKS", "evaluate_recognition", "evaluate_retrieval", "scores_table"]
+__all__ = [
+    "TASKS",
+    "evaluate_manipulation",
+    "evaluate_recognition",
+    "evaluate_retrieval",
+    "scores_table",
+]

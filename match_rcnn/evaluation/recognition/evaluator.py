@@ -14,6 +14,7 @@ import numpy as np
 from match_rcnn.d2 import CfgNode, DatasetCatalog, DatasetEvaluator, MetadataCatalog, comm
 from match_rcnn.data.recognition_loader import Named, places, taxonomy_of_records
 from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
+from match_rcnn.data.taxonomy import Attribute
 from match_rcnn.evaluation.evaluators import EVALUATOR_REGISTRY, inference_folder
 from match_rcnn.evaluation.recognition.files import (
     DISTANCES,
@@ -24,6 +25,8 @@ from match_rcnn.evaluation.recognition.files import (
     scores_table,
 )
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
+from match_rcnn.evaluation.recognition.manipulation import score_manipulation
+from match_rcnn.modeling.recognition.manipulation import value_groups
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
 from match_rcnn.utils.files import atomic_write, write_json
@@ -37,6 +40,7 @@ _FIELDS = {
     "attribute_scores": "attribute_scores",
     "landmarks": "pred_slots",
     "embeddings": "embedding",
+    "changed": "changed",
 }
 #: ``evaluator_type`` of data sets of one garment an image, by what is asked of them.
 RECOGNITION = ("deepfashion_category", "deepfashion_fine", "deepfashion_landmark")
@@ -50,7 +54,8 @@ class RecognitionEvaluator(DatasetEvaluator):
 
     Metrics in percent (but normalised errors): ``category/top3``,
     ``attributes/mean_of_types_top3``, ``landmarks/ne_mean`` and ``pdl_0.1``, or ``inshop/hit20``,
-    ``recall20`` and ``map``. What was pooled around the true landmarks stands under ``oracle_...``.
+    ``recall20`` and ``map``; ``manipulation/top30`` beside ``unchanged_top30``. What was pooled
+    around the true landmarks stands under ``oracle_...``.
 
     Args:
         dataset_name: registered, with one garment an image.
@@ -58,6 +63,8 @@ class RecognitionEvaluator(DatasetEvaluator):
             the model does not know them all, and they are not scored.
         output_dir: where :data:`FILE_NAME` and :data:`SCORES_NAME` are written; None: nowhere.
         prefix: of the tasks' names.
+        groups: by type, the data set's attributes that the model's ``changed`` vectors have one
+            after the other; {}: it gives none.
 
     Raises:
         ValueError: the data set holds a part of what its protocol needs.
@@ -70,12 +77,14 @@ class RecognitionEvaluator(DatasetEvaluator):
         attributes: Array | None,
         output_dir: Path | None = None,
         prefix: str = "",
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
         self._columns = {"category_scores": categories, "attribute_scores": attributes}
         self._output_dir = output_dir
         self._prefix = prefix
+        self._groups = dict(groups or {})
         if self._metadata.evaluator_type in RETRIEVAL and self._metadata.split != "test":
             raise ValueError(
                 f"{dataset_name} is a part of what retrieval is scored on; evaluate "
@@ -97,6 +106,7 @@ class RecognitionEvaluator(DatasetEvaluator):
             _outputs("attributes", own.attributes, known.attributes, dataset_name),
             inference_folder(cfg, dataset_name),
             "oracle_" if cfg.TEST.ORACLE_LANDMARKS else "",
+            _groups(cfg, own.attributes, dataset_name),
         )
 
     @classmethod
@@ -145,8 +155,12 @@ class RecognitionEvaluator(DatasetEvaluator):
     def _write(self, images: Array, arrays: Mapping[str, Array]) -> None:
         if self._output_dir is None:
             return
+        written = {"images": images, **arrays}
+        if "changed" in arrays:
+            written["changed"] = arrays["changed"].astype(np.float16)  # of numbers below 1
+            written["changed_to"] = np.array([n for own in self._groups.values() for n in own])
         with atomic_write(self._output_dir / FILE_NAME) as file:
-            np.savez(file, **{"images": images, **arrays})  # type: ignore[arg-type]
+            np.savez(file, **written)  # type: ignore[arg-type]
 
     def _retrieval(self, task: str, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
         if "embeddings" not in arrays:
@@ -166,6 +180,11 @@ class RecognitionEvaluator(DatasetEvaluator):
             names = self._metadata.get("attribute_type_names", ATTRIBUTE_TYPES)
             found = arrays["attribute_scores"]
             scores["attributes"] = score_attributes(found, truth.attributes, types, names)
+        if "changed" in arrays and self._groups and truth.attributes is not None:
+            where = {name: i for i, name in enumerate(self._metadata.attribute_names)}
+            columns = [np.array([where[n] for n in own]) for own in self._groups.values()]
+            vectors = arrays["embeddings"], arrays["changed"]
+            scores |= score_manipulation(truth.attributes, columns, *vectors)
         if "landmarks" in arrays and truth.landmarks is not None:
             errors = landmark_errors(arrays["landmarks"], truth.landmarks, truth.boxes)
             scores["landmarks"] = summarise_landmarks(errors, DISTANCES)
@@ -188,6 +207,11 @@ class RecognitionEvaluator(DatasetEvaluator):
         if retrieval and "hit" in scores:
             shares = {f"{n}{k}": v for n in ("hit", "recall") for k, v in scores[n].items()}
             tasks[retrieval] = _percent({**shares, "map": scores["map"]})
+        if "manipulation" in scores:
+            for before, own in scores["manipulation"].items():
+                head = "" if before == "changed" else f"{before}_"
+                named = {f"{head}{name}": value for name, value in own.items()}
+                tasks["manipulation"] = tasks.get("manipulation", {}) | _percent(named)
         known = {t: {k: v for k, v in own.items() if v is not None} for t, own in tasks.items()}
         return {f"{self._prefix}{task}": found for task, found in known.items() if found}
 
@@ -224,6 +248,16 @@ def _outputs(what: str, own: Named, known: Named, dataset: str) -> Array | None:
     text = "%s has %d %s that the model does not know, such as %r; they are not scored"
     logger.warning(text, dataset, len(unknown), what, unknown[0])
     return None
+
+
+def _groups(cfg: CfgNode, own: Sequence[Attribute], dataset: str) -> dict[str, tuple[str, ...]]:
+    """Of a model's ``changed`` vectors; {} where it gives none, or the data set has not all."""
+    if "ManipulationHead" not in cfg.MODEL.RECOGNITION.HEADS:
+        return {}
+    known = taxonomy_from_config(cfg).attributes
+    groups = value_groups(known, cfg.MODEL.RECOGNITION.MANIPULATION.TYPES)
+    changed = [attribute for attribute in known if attribute.type in groups]
+    return groups if _outputs("attributes", changed, own, dataset) is not None else {}
 
 
 def _percent(shares: Mapping[str, float | None]) -> dict[str, float | None]:

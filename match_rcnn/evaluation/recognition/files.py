@@ -24,7 +24,9 @@ from match_rcnn.data.sources.deepfashion import (
     read_partition,
     rows_of,
 )
+from match_rcnn.data.sources.deepfashion_labels import read_labels
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
+from match_rcnn.evaluation.recognition.manipulation import score_manipulation
 from match_rcnn.evaluation.recognition.rankings import attribute_recall, top_k_accuracy
 from match_rcnn.evaluation.recognition.retrieval import (
     Task,
@@ -42,9 +44,12 @@ DISTANCES = (0.05, 0.1, 0.2)
 Arrays = dict[str, Array]
 
 
-def read_npz(file: str | Path, wanted: tuple[str, ...]) -> Arrays:
+def read_npz(file: str | Path, wanted: tuple[str, ...], beside: Sequence[str] = ()) -> Arrays:
     """``images`` (N,) and those of the ``wanted`` arrays that the file has, in double or single
     precision.
+
+    Args:
+        beside: more arrays, without a row an image.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -53,7 +58,7 @@ def read_npz(file: str | Path, wanted: tuple[str, ...]) -> Arrays:
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            names = [name for name in ("images", *wanted) if name in archive.files]
+            names = [name for name in ("images", *wanted, *beside) if name in archive.files]
             arrays = {name: archive[name] for name in names}
     except (OSError, ValueError, EOFError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
@@ -66,7 +71,7 @@ def read_npz(file: str | Path, wanted: tuple[str, ...]) -> Arrays:
         )
     images = arrays["images"]
     arrays["images"] = np.char.decode(images, "utf-8") if images.dtype.kind == "S" else images
-    _check(arrays, file)
+    _check({name: values for name, values in arrays.items() if name not in beside}, file)
     return arrays
 
 
@@ -222,6 +227,50 @@ def score_embeddings(task: Task, images: Strings, vectors: Array, source: str) -
         vectors[rows_of(images, np.array(names), source)] for names in (task.queries, task.gallery)
     )
     return score_ranks(task, ranks(queries, gallery, task.query, task.right))
+
+
+def evaluate_manipulation(root: str | Path, split: str, predictions: str | Path) -> dict[str, Any]:
+    """Scores of retrieval by a changed wish, on a split with fine labels.
+
+    Args:
+        root: the benchmark's folder, with ``Anno_fine/``.
+        split: ``train``, ``val`` or ``test``.
+        predictions: an npz file with ``images`` (N,), ``embeddings`` (N, D), ``changed`` (N, V, D)
+            and ``changed_to`` (V,), the names of the attributes that an image's vector then has.
+
+    Returns:
+        See :func:`~match_rcnn.evaluation.recognition.manipulation.score_manipulation`.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or cannot be used; an image of the split
+            has no vectors.
+    """
+    data = read_labels(Path(root), "fine")
+    assert data.attributes is not None
+    assert data.attribute_names is not None
+    own = data.split == split
+    arrays = read_npz(predictions, ("embeddings", "changed"), ("changed_to",))
+    lacking = [name for name in ("embeddings", "changed", "changed_to") if name not in arrays]
+    if lacking:
+        raise ValueError(f"expected the array {lacking[0]} in {predictions}, got none")
+    vectors, changed, names = (arrays[n] for n in ("embeddings", "changed", "changed_to"))
+    if changed.shape != (len(vectors), len(names), *vectors.shape[1:]):
+        raise ValueError(
+            f"expected changed of shape (N, V, D) beside embeddings {vectors.shape} and "
+            f"{len(names)} names in changed_to, got {changed.shape} in {predictions}"
+        )
+    where = {name: i for i, name in enumerate(data.attribute_names.names)}
+    strange = [name for name in names.tolist() if name not in where]
+    if strange:
+        known = ", ".join(where)
+        raise ValueError(f"{predictions}: changed_to has {strange[0]!r}; {root} knows {known}")
+    places = np.array([where[name] for name in names.tolist()], dtype=np.int64)
+    types = data.attribute_names.types[places]
+    rows = rows_of(arrays["images"], data.images[own], str(predictions))
+    order = np.argsort(types, kind="stable")
+    columns = [places[types == kind] for kind in np.unique(types)]
+    moved = changed[rows][:, order]
+    return score_manipulation(data.attributes[own], columns, vectors[rows], moved)
 
 
 def scores_table(scores: dict[str, Any]) -> str:

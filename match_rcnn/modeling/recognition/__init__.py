@@ -3,11 +3,13 @@
 from match_rcnn.modeling.recognition.attention import ATTENTION_REGISTRY, Attention
 from match_rcnn.modeling.recognition.heads import RECOGNITION_HEAD_REGISTRY, RecognitionHead
 from match_rcnn.modeling.recognition.landmarks import LANDMARK_BRANCH_REGISTRY, LandmarkBranch
+from match_rcnn.modeling.recognition.manipulation import MANIPULATOR_REGISTRY
 from match_rcnn.modeling.recognition.meta_arch import Recognition
 
 __all__ = [
     "ATTENTION_REGISTRY",
     "LANDMARK_BRANCH_REGISTRY",
+    "MANIPULATOR_REGISTRY",
     "RECOGNITION_HEAD_REGISTRY",
     "Attention",
     "LandmarkBranch",
