@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-LOSSES = ("pair_ce", "triplet", "contrastive", "info_nce")
+LOSSES = ("pair_ce", "triplet", "contrastive", "info_nce", "graph")
 
 # What both processes run. A file of its own, since spawned processes import it by name.
 WORKER = '''
@@ -14,6 +14,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from match_rcnn.d2 import EventStorage, Instances, ShapeSpec
+from match_rcnn.modeling.similarity import RegionGraph
 from match_rcnn.modeling.streams.match_head import SiameseMatchHead
 from match_rcnn.modeling.streams.match_losses import (
     Contrastive,
@@ -27,6 +28,7 @@ LOSSES = {
     "triplet": lambda dim: Triplet(dim, margin=1.0),
     "contrastive": lambda dim: Contrastive(dim, margin=1.0),
     "info_nce": InfoNCE,
+    "graph": PairCrossEntropy,  # and a similarity beside it
 }
 USER, SHOP = 0, 1
 #: (source, pair id, style) of the RoIs of each process, an image a list. No process has a pair
@@ -50,12 +52,17 @@ def instances_of(rois):
     return image
 
 
+def graph(dim, shape):
+    sizes = {"region_dim": 3, "node_dim": 4, "steps": 1}
+    return RegionGraph(channels=shape.channels, scales=(1, 2), **sizes)
+
+
 def make_head(loss):
     torch.manual_seed(0)
     shapes = {"pose": ShapeSpec(channels=3, height=4, width=4), "class": ShapeSpec(channels=4)}
-    head = SiameseMatchHead(
-        shapes, conv_dims=(6, 8), embedding_dim=5, loss=LOSSES[loss], gather_negatives=True
-    )
+    sizes = {"conv_dims": (6, 8), "embedding_dim": 5, "gather_negatives": True}
+    beside = graph if loss == "graph" else None
+    head = SiameseMatchHead(shapes, loss=LOSSES[loss], similarity=beside, **sizes)
     head.norm.eval()  # its statistics are a process's own, as everywhere in the model
     return head
 
@@ -72,7 +79,7 @@ def measure(head, features, images):
     for feature in features.values():
         feature.requires_grad_()
     with EventStorage():
-        loss = head(features, [instances_of(rois) for rois in images])["loss_match"]
+        loss = sum(head(features, [instances_of(rois) for rois in images]).values())
     loss.backward()
     gradients = {name: p.grad for name, p in getattr(head, "module", head).named_parameters()}
     rows = {name: feature.grad for name, feature in features.items()}

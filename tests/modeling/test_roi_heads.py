@@ -28,7 +28,7 @@ IMAGES = ImageList(torch.zeros(2, 3, *IMAGE), [IMAGE] * 2)
 
 def build(name, **options):
     """ROI heads with few channels. ``options``: MASK_ON, KEYPOINT_ON, MATCH_ON, ROI_STREAMS; of
-    the match head FEATURES, IN_FEATURES."""
+    the match head FEATURES, IN_FEATURES, SIMILARITY (its NAME)."""
     ours = name != "StandardROIHeads"
     cfg = get_match_rcnn_cfg()
     cfg.MODEL.MASK_ON = options.get("MASK_ON", True)
@@ -38,6 +38,7 @@ def build(name, **options):
     cfg.MODEL.ROI_MATCH_HEAD.CONV_DIMS = [8, 8]
     cfg.MODEL.ROI_MATCH_HEAD.FEATURES = options.get("FEATURES", "pose+class")
     cfg.MODEL.ROI_MATCH_HEAD.IN_FEATURES = options.get("IN_FEATURES", [])
+    cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY.NAME = options.get("SIMILARITY", "ProductSimilarity")
     heads, keypoints = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_KEYPOINT_HEAD
     heads.NAME, heads.NUM_CLASSES, heads.IN_FEATURES = name, 13, list(STRIDES)
     heads.BATCH_SIZE_PER_IMAGE, heads.SCORE_THRESH_TEST = 32, 0.0
@@ -343,6 +344,26 @@ def test_every_variant_takes_its_features_from_the_streams(features, targets, va
     assert reached == {"match_head", *expected}
     (image, _) = detect(model.eval(), features)
     assert image.embedding.shape == (7, 256)
+
+
+def test_a_similarity_learns_beside_the_match_score(features, targets):
+    given = {name: value.clone().requires_grad_() for name, value in features.items()}
+    options = {"MATCH_ON": True, "FEATURES": "pyramid+class", "SIMILARITY": "RegionGraph"}
+    model = build("MatchRCNNROIHeads", **options)
+    images = targets([[0, 3], [0]], visible=0.7)
+    make_pair(images)
+    _, losses = train(model, given, images)
+    assert {"loss_match", "loss_similarity"} < losses.keys()
+    losses["loss_similarity"].backward()
+    assert given["p3"].grad.abs().sum() > 0
+    assert all(p.grad is not None for p in model.match_head.parameters())
+    (image, _) = detect(model.eval(), features)
+    assert image.regions.shape == (7, 1 + 4 + 16, 128)
+    plain = build("MatchRCNNROIHeads", **{**options, "SIMILARITY": "ProductSimilarity"})
+    assert plain.load_state_dict(model.state_dict(), strict=False).missing_keys == []
+    (other, _) = detect(plain.eval(), features)
+    assert torch.equal(image.embedding, other.embedding)
+    assert not other.has("regions")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
