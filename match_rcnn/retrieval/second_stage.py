@@ -6,6 +6,7 @@ item there, the *shortlist's recall*, bounds what it can reach.
 Shapes: ``Q`` queries, ``K`` candidates of each, ``m`` different ones among a block of queries'.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ import torch
 from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.utils.arrays import FloatArray, IntArray
 
-#: (name, (m,) rows) -> (m, *shape) that feature of these items.
-Read = Callable[[str, IntArray], Any]
+#: ((m,) rows, name) -> (m, *shape) that feature of these items.
+Read = Callable[[IntArray, str], Any]
 
 _NUMBERS = 2**24  # of candidates' features that are held at once
 
@@ -51,15 +52,15 @@ class SecondStage(NamedTuple):
         were; and what it says, NaN of those behind the shortlist. Raises: ValueError: it is NaN."""
         similarities = np.full(rows.shape, np.nan)
         short = rows[:, : self.shortlist]
-        size = short.shape[1] * sum(int(np.prod(s)) for s in self.similarity.features().values())
-        step = max(1, _NUMBERS // max(1, size))
-        for start in range(0, len(rows) if size else 0, step):
+        numbers = sum(map(math.prod, self.similarity.features().values()))
+        step = max(1, _NUMBERS // max(1, short.shape[1] * numbers))
+        for start in range(0, len(rows) if short.size else 0, step):
             part = slice(start, start + step)
             similarities[part, : short.shape[1]] = self._compare(part, short[part], read)
         order = np.argsort(-similarities, axis=1, kind="stable")
-        columns = (np.take_along_axis(c, order, 1) for c in (scores, rows, similarities))
-        found: tuple[FloatArray, IntArray, FloatArray] = tuple(columns)  # type: ignore[assignment]
-        return found
+        scores = np.take_along_axis(scores, order, 1)
+        rows = np.take_along_axis(rows, order, 1)
+        return scores, rows, np.take_along_axis(similarities, order, 1)
 
     @torch.no_grad()
     def _compare(self, part: slice, rows: IntArray, read: Read) -> FloatArray:
@@ -67,7 +68,7 @@ class SecondStage(NamedTuple):
         device = next((p.device for p in self.similarity.parameters()), torch.device("cpu"))
         queries, items = {}, {}
         for name in self.similarity.features():
-            asked, found = np.asarray(self.features[name])[part], read(name, unique)
+            asked, found = np.asarray(self.features[name])[part], read(unique, name)
             queries[name] = _tensor(asked, device)
             items[name] = _tensor(found[places.reshape(rows.shape)], device)
         answers: FloatArray = self.similarity(queries, items).double().cpu().numpy()

@@ -107,7 +107,7 @@ def search_in_two_stages(
         asked = {**queries.features, "vector": queries.embeddings}
         there = {**gallery.features, "vector": gallery.embeddings}
         second = SecondStage(similarity, asked, shortlist).checked(len(queries))
-        ordered = second.reordered(scores, indices, lambda name, rows: there[name][rows])[1]
+        ordered = second.reordered(scores, indices, lambda rows, name: there[name][rows])[1]
     best = _retrieved(queries, gallery, ordered[:, :LIST_LENGTH])
     return _retrieved(queries, gallery, indices), best
 

@@ -207,7 +207,7 @@ class Gallery:
         ValueError: there is no item of an id, or no feature of the name."""
         if name not in self._snapshot.shapes:
             raise ValueError(f"{self.uri} keeps {self._snapshot.shapes} of an item, not {name!r}")
-        return self._snapshot.numbers(name, self._snapshot.find(ids, there=True))
+        return self._snapshot.vectors(self._snapshot.find(ids, there=True), name)
 
     def refresh(self) -> None:
         """See what other processes have changed."""
@@ -257,7 +257,7 @@ class Gallery:
             scores, found = self._search.top_k(rows, wanted, selection, method)
             said = np.full(scores.shape, np.nan)
             if second is not None:
-                scores, found, said = second.reordered(scores, found, self._search.numbers)
+                scores, found, said = second.reordered(scores, found, self._search.vectors)
             if group_by is None:
                 return self._hits(scores[:, :k], found[:, :k], said[:, :k])
             firsts = [_firsts(r, GROUPS[group_by])[:k] for r in self._hits(scores, found, said)]

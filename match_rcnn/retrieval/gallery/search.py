@@ -145,21 +145,20 @@ class SnapshotSearch:
         # A take of Arrow's own may join all chunks of a table first.
         return [self.snapshot.decode(table.slice(row, 1))[0] for row in rows.tolist()]
 
-    def vectors(self, rows: IntArray) -> Float32Array:
-        """(m, d) of these positions, from where they are read most quickly."""
+    def vectors(self, rows: IntArray, name: str = "vector") -> npt.NDArray[Any]:
+        """(m, d) of these positions, from where they are read most quickly; or (m, *shape) of
+        another feature, among them the categories' indices."""
+        if name == CATEGORY:
+            kinds = [item.category for item in self.items(rows)]
+            return np.array([self.snapshot.taxonomy.index(k.id) if k else -1 for k in kinds])
+        if name != "vector":
+            return self.snapshot.vectors(rows, name)
         if _ALL in self._cache:
             return self._cache[_ALL].rows[torch.from_numpy(rows)].numpy()
         inside = np.full(1, -1) if self.index is None else self.placed[1][rows]
         if self.index is not None and (inside >= 0).all():
             return np.asarray(self.index.vectors[inside])
         return self.snapshot.vectors(rows)
-
-    def numbers(self, name: str, rows: IntArray) -> npt.NDArray[Any]:
-        """(m, *shape) vectors, categories' indices or another feature of these positions."""
-        if name == CATEGORY:
-            kinds = [item.category for item in self.items(rows)]
-            return np.array([self.snapshot.taxonomy.index(k.id) if k else -1 for k in kinds])
-        return self.vectors(rows) if name == "vector" else self.snapshot.numbers(name, rows)
 
     def exact(self, queries: Float32Array, k: int, selection: Selection) -> Found:
         """The best ``k`` of the selection by :class:`MatchScorer`; ties by position."""

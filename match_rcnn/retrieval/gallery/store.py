@@ -147,12 +147,8 @@ class Snapshot:
         for start in range(0, self.num_rows, BLOCK):
             yield self.vectors(np.arange(start, min(start + BLOCK, self.num_rows)))
 
-    def vectors(self, rows: IntArray) -> Float32Array:
-        """(m, d) the vectors at these positions."""
-        return self.numbers("vector", rows)
-
-    def numbers(self, name: str, rows: IntArray) -> Float32Array:
-        """(m, *shape) the vector, or another of :attr:`shapes`, at these positions."""
+    def vectors(self, rows: IntArray, name: str = "vector") -> Float32Array:
+        """(m, d) the vectors at these positions, or (m, *shape) another of :attr:`shapes`."""
         out = np.empty((len(rows), *self.shapes[name]), np.float32)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
