@@ -67,7 +67,7 @@ def test_the_predictor_shows_no_garment_twice(predictor, monkeypatch):
     output = {"instances": found(BOXES[:2], [0.5, 0.52], [0, 1])}
 
     class Host:
-        aug = predictor._predictor.aug
+        aug, model = predictor._predictor.aug, predictor.model
 
         def __call__(self, image):
             return output
