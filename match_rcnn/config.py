@@ -279,8 +279,8 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.LOCAL.FC_DIMS = [1024]  # public code
     node.GLOBAL = CfgNode()
     node.GLOBAL.CONV_DIMS = [512, 512, 512]
-    node.GLOBAL.FC_DIMS = [4096]  # VGG16's fc6
-    node.FUSION_DIM = 1024  # public code
+    node.GLOBAL.FC_DIMS = [4096]  # VGG16's fc6; with both []: the mean of the map
+    node.FUSION_DIM = 1024  # public code; 0: what the branches give, side by side
     # What is read from the fused vector, and what each loss weighs (not said).
     node.HEADS = ["CategoryHead", "AttributeHead", "EmbeddingHead"]
     node.CATEGORY_WEIGHT = 1.0
@@ -317,6 +317,13 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.MANIPULATION.CYCLE_WEIGHT = 1.0
     node.MANIPULATION.MATCHING_WEIGHT = 1.0
     node.MANIPULATION.MEMORY_WEIGHT = 1.0
+    # Words of descriptions (WordHead; Corbiere et al. 2017): the most frequent so many of the
+    # training set; a vocabulary of more than SAMPLED is learned by so many words in a batch, drawn
+    # anew (how many, is not said; 0: always by all).
+    node.WORDS = CfgNode()
+    node.WORDS.VOCABULARY = 30000
+    node.WORDS.SAMPLED = 4096
+    node.WORDS.WEIGHT = 1.0
     # Two stages in turn of so many iterations, (landmarks, rest); (): all losses at once. In each,
     # what the landmarks' losses and the others weigh: the paper says large and small, public code
     # has 5 : 1. What weighs 0 rests.

@@ -117,7 +117,8 @@ class CropMapper:
             - region: (4,) float32 x0, y0, x1, y1 in the file's pixels;
             - box: (4,) float32 the region in the image's pixels;
             - instances, with one row, where the truth is kept: gt_boxes (the region in the image),
-              gt_classes, gt_items, gt_domains (1,) int64, :data:`UNKNOWN` where nobody said;
+              gt_classes, gt_items, gt_domains, gt_words (1,) int64, :data:`UNKNOWN` where nobody
+              said; the word is the sampler's (``"word"``), or one of the annotation's ``"words"``;
               gt_attributes (1, A) int8, 0 where unknown; gt_slots (1, L, 3) float32 x, y,
               visibility, the latter UNKNOWN where the record has no landmarks.
 
@@ -131,6 +132,7 @@ class CropMapper:
             raise ValueError(
                 f"{sample['file_name']}: expected one garment in the image, got {len(annotations)}"
             )
+        word = sample.pop("word", UNKNOWN)
         with seeded(sample.pop("seed", None)):
             photo = read_image(
                 sample["file_name"], self.image_format, upright=False, decoder=self.decoder
@@ -140,6 +142,9 @@ class CropMapper:
             image, origin, scale = self._view(photo, region)
             if self.colors is not None:
                 image = self.colors.get_transform(image).apply_image(image)
+            words = annotations[0].get("words", ())
+            if self.is_train and word == UNKNOWN and len(words):
+                word = int(np.random.choice(words))  # noqa: NPY002
         if mirrored:
             image = image[:, ::-1]
         height, width = image.shape[:2]
@@ -153,6 +158,7 @@ class CropMapper:
         if self.keep_truth:
             slots = _moved_slots(annotations[0], origin, scale, width if mirrored else None, box)
             sample["instances"] = self._truth(sample, annotations[0], slots, (height, width))
+            sample["instances"].gt_words = torch.tensor([word])
         return sample
 
     def _region(self, annotation: dict[str, Any], size: tuple[int, ...], file: str) -> FloatArray:

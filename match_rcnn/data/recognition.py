@@ -12,7 +12,7 @@ A data set is a :class:`Records`, a sequence of dataset dicts:
 - ``file_name``, ``image_id`` (from 0, over all splits of a benchmark), ``height``, ``width``;
 - ``image_name`` as in the lists, ``split`` as in the partition;
 - ``item``, where the benchmark has items; ``domain`` (``"shop"`` or ``"consumer"``), where it has
-  domains;
+  domains; ``description``, sentences, where a list describes the items;
 - ``annotations``, one: ``bbox`` [x0, y0, x1, y1] and ``bbox_mode``; ``category_id``, absent where
   it is unknown; ``attributes`` (A,) int8, 1 has it, -1 has it not, 0 unknown; ``landmarks`` (8, 2)
   float32 in pixels and ``visibility`` (8,) int8, 0 visible, 1 occluded, 2 cut off, 3 no such slot.
@@ -59,7 +59,7 @@ SPLITS = {
     name: (*splits, "test") if name == "inshop" else splits for name, splits in PARTITIONS.items()
 }
 #: Changes whenever the same lists would give another file.
-_VERSION = 1
+_VERSION = 2
 _PER_BYTE = 4  # attributes, 2 bits each
 _UNPACKED = np.array(
     [[(byte >> 2 * i & 3) - 1 for i in range(_PER_BYTE)] for byte in range(256)], dtype=np.int8
@@ -171,7 +171,20 @@ class Records(Dataset[DatasetDict], Sequence[DatasetDict]):
         for key in ("item", "domain"):
             if key in record.dtype.fields:
                 image[key] = record[key].decode()
+        if (place := self._description(record)) >= 0:
+            image["description"] = self._stored.head["descriptions"][place]
         return {**image, "annotations": [self._annotation(record)]}
+
+    def _description(self, record: Any) -> int:
+        """Its place among all descriptions, -1 for none."""
+        return int(record["description"]) if "description" in record.dtype.fields else -1
+
+    def descriptions(self) -> list[list[str]]:
+        """Of all images, without making dicts; [] where there is none."""
+        texts = [*self._stored.head["descriptions"], []]
+        if len(texts) == 1:
+            return [[]] * len(self)
+        return [texts[place] for place in self._stored.records["description"][self._rows].tolist()]
 
     def _annotation(self, record: Any) -> dict[str, Any]:
         annotation: dict[str, Any] = {
@@ -255,7 +268,12 @@ def load_benchmark(
 def _fingerprint(root: Path, benchmark: str) -> dict[str, list[int]]:
     """Size and time of change of every list, by its path below the root."""
     folders = ["Anno", "Anno_coarse", "Eval"] + ["Anno_fine"] * (benchmark == "fine")
-    files = sorted(path for folder in folders for path in (root / folder).rglob("list_*.txt"))
+    files = sorted(
+        path
+        for folder in folders
+        for path in (root / folder).rglob("list_*")
+        if path.suffix in (".txt", ".json")
+    )
     if benchmark == "fine":
         files = sorted((root / "Anno_fine").rglob("*.txt"))
     stats = {str(path.relative_to(root)): path.stat() for path in files}
@@ -299,6 +317,7 @@ def _head(settings: dict[str, Any], data: Benchmark, folder: ImageFolder) -> dic
         "attribute_names": attributes.names if attributes else [],
         "attribute_types": attributes.types.tolist() if attributes else [],
         "attribute_type_names": list(data.attribute_type_names),
+        "descriptions": data.descriptions,
         "missing": [problem.file for problem in problems[:_LOOKED_FOR]],
         "report": data.report.to_json()["counts"],
     }
@@ -317,6 +336,8 @@ def _records(data: Benchmark) -> Array:
         columns["item"] = np.char.encode(data.items, "utf-8")
     if data.domains is not None:
         columns["domain"] = np.char.encode(data.domains, "utf-8")
+    if data.description is not None:
+        columns["description"] = data.description.astype("<i4")
     if data.attributes is not None:
         columns["attributes"] = pack(data.attributes)
     if data.landmarks is not None:

@@ -3,7 +3,7 @@
 Several data sets can be learned from at once. A model knows the attributes, told apart by name,
 that one of them has; those that a data set does not label are unknown there. Its categories, of
 which a garment has one, are those of the first data set; others' are unknown, but for those of the
-same name.
+same name. Words of descriptions (:mod:`match_rcnn.data.words`) are counted over all.
 """
 
 from collections import defaultdict
@@ -24,6 +24,7 @@ from match_rcnn.data.readable import ReadableSamples
 from match_rcnn.data.recognition import Records
 from match_rcnn.data.streams import Items, ShuffledStream, StreamBatchSampler
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
+from match_rcnn.data.words import Text, Vocabulary, WordStream, most_frequent
 from match_rcnn.utils.arrays import Array, IntArray
 from match_rcnn.utils.signals import ignore_preemption, kill_helpers_at_exit
 
@@ -36,14 +37,33 @@ def taxonomy_of_records(dataset: str) -> Taxonomy:
     return Taxonomy(dataset, tuple(categories), given_boxes.attributes_of(dataset))
 
 
-def taxonomy_to_recognise(datasets: Sequence[str]) -> Taxonomy:
-    """What a model learns from data sets; attributes in the order of first appearance."""
+def taxonomy_to_recognise(datasets: Sequence[str], words: int = 0) -> Taxonomy:
+    """What a model learns from data sets; attributes in the order of first appearance.
+
+    Args:
+        words: so many of their descriptions' most frequent words.
+    """
     found = [taxonomy_of_records(name) for name in datasets]
     attributes: dict[str, Attribute] = {}
     for own in found:
         for attribute in own.attributes:
             attributes.setdefault(attribute.name, attribute)
-    return replace(found[0], attributes=tuple(attributes.values()))
+    texts = (text for name in datasets if words for text in descriptions(DatasetCatalog.get(name)))
+    vocabulary = most_frequent(texts, words)
+    return replace(found[0], attributes=tuple(attributes.values()), words=vocabulary)
+
+
+def words_to_learn(cfg: CfgNode) -> int:
+    """How many words a model shall know at most: none, where no head reads any."""
+    node = cfg.MODEL.RECOGNITION
+    return int(node.WORDS.VOCABULARY) if "WordHead" in node.HEADS else 0
+
+
+def descriptions(records: Sequence[dict[str, Any]]) -> Sequence[Text]:
+    """Of all records; empty where there is none."""
+    if isinstance(records, Records):
+        return records.descriptions()
+    return [record.get("description", "") for record in records]
 
 
 Named = Sequence[Category | Attribute]
@@ -75,13 +95,22 @@ class Relabelled(torchdata.Dataset[dict[str, Any]]):
         self.categories = places(own.categories, taxonomy.categories)
         self.attributes = places(own.attributes, taxonomy.attributes)
         self.num_attributes = len(taxonomy.attributes)
+        self.vocabulary = Vocabulary(taxonomy.words)
+
+    def words(self) -> list[IntArray]:
+        """The places of the words that each image has."""
+        return [self.vocabulary.indices(text) for text in descriptions(self.items)]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.items[index]
-        return {**record, "annotations": [self._relabel(a) for a in record["annotations"]]}
+        moved = [self._relabel(a) for a in record["annotations"]]
+        if len(self.vocabulary) and "description" in record:
+            words = self.vocabulary.indices(record["description"])
+            moved = [{**annotation, "words": words} for annotation in moved]
+        return {**record, "annotations": moved}
 
     def _relabel(self, annotation: dict[str, Any]) -> dict[str, Any]:
         moved = dict(annotation)
@@ -190,18 +219,20 @@ def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdat
 
     With ``DATALOADER.SAMPLER_TRAIN PairSampler`` a share of each batch (``DATALOADER.PAIR_SHARE``)
     comes as pairs of images of one item, of which triplets are made; the other items of the batch
-    are their negatives.
+    are their negatives. With ``WordSampler`` images are drawn by their words
+    (:class:`~match_rcnn.data.words.WordStream`).
 
     Args:
         taxonomy: the model's.
 
     Raises:
-        ValueError: an unknown sampler, or pairs are asked for and no item has two images.
+        ValueError: an unknown sampler, or pairs are asked for and no item has two images, or words
+            and no image has one.
     """
     kind = cfg.DATALOADER.SAMPLER_TRAIN
-    if kind not in ("TrainingSampler", "PairSampler"):
+    if kind not in _SAMPLERS:
         raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler or PairSampler, got {kind}"
+            f"DATALOADER.SAMPLER_TRAIN must be one of {', '.join(_SAMPLERS)}; got {kind}"
         )
     parts = [Relabelled(name, taxonomy) for name in cfg.DATASETS.TRAIN]
     mapper = CropMapper(cfg, is_train=True, num_attributes=len(taxonomy.attributes))
@@ -215,7 +246,9 @@ def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdat
     )
     place: dict[str, Any] = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
     stream: ShuffledStream | PairedStream = images
-    if kind == "TrainingSampler":
+    if kind == "WordSampler":
+        stream = images = WordStream(items, [own for part in parts for own in part.words()], seed)
+    if kind != "PairSampler":
         sampler: Any = StreamBatchSampler(images, cfg.SOLVER.IMS_PER_BATCH, **place)
     else:
         stream = PairedStream(images, _pairs(cfg, parts))
@@ -231,6 +264,9 @@ def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdat
         worker_init_fn=ignore_preemption,
         pin_memory=cfg.DATALOADER.PIN_MEMORY,
     )
+
+
+_SAMPLERS = ("TrainingSampler", "PairSampler", "WordSampler")
 
 
 def _pairs(cfg: CfgNode, parts: Sequence[Relabelled]) -> Any:

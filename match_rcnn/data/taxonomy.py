@@ -14,7 +14,7 @@ landmarks' names) and ``skeleton`` (1-based pairs), with keys of our own, also 1
 - ``aliases``: other names that files use.
 
 Beside the categories it may name attributes, each ``name`` and ``type``: what a garment of any
-category can have, such as a floral texture.
+category can have, such as a floral texture; and ``words`` of descriptions, a text.
 
 DeepFashion2's lies in ``taxonomy.json`` beside this file, which names its sources.
 """
@@ -143,9 +143,10 @@ def attribute_groups(
 @dataclass(frozen=True)
 class Taxonomy:
     """The categories of a data set, in the order of a model's classes, and what attributes it
-    knows, in the order of a model's scores.
+    knows, in the order of a model's scores; and the words of descriptions that a model knows
+    (:mod:`match_rcnn.data.words`).
 
-    Equal are those with equal categories, whatever their names and attributes.
+    Equal are those with equal categories, whatever their names, attributes and words.
 
     Raises:
         ValueError: there is no category, or two have one id or one name.
@@ -154,6 +155,7 @@ class Taxonomy:
     name: str = field(compare=False)
     categories: tuple[Category, ...]
     attributes: tuple[Attribute, ...] = field(default=(), compare=False)
+    words: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -246,9 +248,12 @@ class Taxonomy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, from which :meth:`from_dict` makes it again."""
-        found = {"name": self.name, "categories": [c.to_dict() for c in self.categories]}
-        own = [attribute._asdict() for attribute in self.attributes]
-        return {**found, "attributes": own} if own else found
+        found: dict[str, Any] = {"name": self.name}
+        found["categories"] = [c.to_dict() for c in self.categories]
+        if self.attributes:
+            found["attributes"] = [attribute._asdict() for attribute in self.attributes]
+        # As one text: 30,000 lines of a config would hide the others.
+        return {**found, "words": " ".join(self.words)} if self.words else found
 
     @classmethod
     def from_dict(cls, values: Any, file: str | Path = "taxonomy") -> "Taxonomy":
@@ -260,7 +265,11 @@ class Taxonomy:
         if not isinstance(values, dict) or not isinstance(values.get("categories"), list):
             raise ValueError(f"{file}: expected the key 'categories' with a list")
         taxonomy = cls.from_coco(values["categories"], file, values.get("name"))
-        return replace(taxonomy, attributes=_parse_attributes(values.get("attributes"), file))
+        words = values.get("words") or ""
+        if not isinstance(words, str):
+            raise ValueError(f"{file}: expected 'words' to be a text, got {words!r:.80}")
+        attributes = _parse_attributes(values.get("attributes"), file)
+        return replace(taxonomy, attributes=attributes, words=tuple(words.split()))
 
     @classmethod
     def from_coco(

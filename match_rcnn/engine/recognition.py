@@ -55,15 +55,17 @@ def describe_recognition(cfg: CfgNode) -> str:
     for what, names in (("training", cfg.DATASETS.TRAIN), ("evaluation", cfg.DATASETS.TEST)):
         for name in names:
             records = DatasetCatalog.get(name)
-            labels = [key for key in _LABELS if key in records[0]["annotations"][0]]
+            first = records[0]
+            labels = [key for key in _LABELS if key in {**first, **first["annotations"][0]}]
             pairs = len(ItemPairs.of([records]).anchors)
             rows.append((what, name, len(records), ", ".join(labels), pairs))
     headers = ("", "data set", "images", "labels", "in pairs")
     words = (
-        f"{taxonomy.num_categories} categories, {len(taxonomy.attributes)} attributes; heads: "
+        f"{taxonomy.num_categories} categories, {len(taxonomy.attributes)} attributes, "
+        f"{len(taxonomy.words)} words; heads: "
         f"{', '.join(cfg.MODEL.RECOGNITION.HEADS)}"
     )
     return f"{tabulate(rows, headers=headers, tablefmt='simple')}\n{words}"
 
 
-_LABELS = ("category_id", "attributes", "landmarks")
+_LABELS = ("category_id", "attributes", "landmarks", "description")

@@ -26,7 +26,7 @@ from match_rcnn.d2 import (
 )
 from match_rcnn.data.datasets import register_data_sets
 from match_rcnn.data.given_boxes import taxonomy_to_learn
-from match_rcnn.data.recognition_loader import taxonomy_to_recognise
+from match_rcnn.data.recognition_loader import taxonomy_to_recognise, words_to_learn
 from match_rcnn.engine.description import describe_run
 from match_rcnn.engine.evaluations import averaged_weights
 from match_rcnn.engine.faults import (
@@ -54,7 +54,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     let_overrides_decide(cfg, args.opts)
     register_data_sets([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST], getattr(args, "data", ()))
     if is_recognition(cfg):
-        set_taxonomy(cfg, taxonomy_to_recognise(cfg.DATASETS.TRAIN))
+        set_taxonomy(cfg, taxonomy_to_recognise(cfg.DATASETS.TRAIN, words_to_learn(cfg)))
     else:
         follow_taxonomy(cfg, taxonomy_to_learn(cfg.DATASETS.TRAIN), args.opts[::2])
     cfg.freeze()

@@ -32,7 +32,8 @@ def taxonomy_from_config(cfg: CfgNode) -> Taxonomy:
 
 
 def set_taxonomy(cfg: CfgNode, taxonomy: Taxonomy) -> None:
-    """Set ``MODEL.TAXONOMY`` in place.
+    """Set ``MODEL.TAXONOMY`` in place. Words that it states stay: they are a model's, and not each
+    data set has all of them.
 
     Raises:
         ValueError: it is set to another one.
@@ -46,12 +47,13 @@ def set_taxonomy(cfg: CfgNode, taxonomy: Taxonomy) -> None:
         )
     if stated.attributes and not taxonomy.attributes:  # of a model that goes on without them
         taxonomy = replace(taxonomy, attributes=stated.attributes)
+    taxonomy = replace(taxonomy, words=stated.words or taxonomy.words)
     if cfg.MODEL.TAXONOMY and stated.attributes not in ((), taxonomy.attributes):
         raise ValueError(
             f"MODEL.TAXONOMY has {len(stated.attributes)} attributes, but those of the training "
             f"set are others ({len(taxonomy.attributes)}); leave the key out, and it follows"
         )
-    is_default = taxonomy == DEEPFASHION2 and not taxonomy.attributes
+    is_default = taxonomy == DEEPFASHION2 and not taxonomy.attributes and not taxonomy.words
     # Text that is no Python literal, since the host's configs would take it for its value.
     text = yaml.safe_dump(taxonomy.to_dict(), sort_keys=False, allow_unicode=True)
     cfg.MODEL.TAXONOMY = "deepfashion2" if is_default else text

@@ -7,6 +7,7 @@ attributes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,7 @@ from match_rcnn.data.sources.deepfashion import (
     read_rows,
 )
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
+from match_rcnn.utils.files import read_json
 
 #: By benchmark, the splits of its partition.
 PARTITIONS = {
@@ -69,6 +71,7 @@ class Benchmark:
         attributes: (N, A) 1, -1 and 0 (unknown), or None.
         attribute_names: of A.
         landmarks: (N, 8, 3) x, y, visibility, or None.
+        description: (N,) index into ``descriptions``, -1 where there is none; None: no list.
         report: what was found.
         sizes: (N, 2) width and height.
     """
@@ -85,6 +88,8 @@ class Benchmark:
     attribute_names: Names | None = None
     attribute_type_names: tuple[str, ...] = ()
     landmarks: FloatArray | None = None
+    description: IntArray | None = None
+    descriptions: list[list[str]] = field(default_factory=list)
     report: ProblemReport = field(default_factory=ProblemReport)
     sizes: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
@@ -94,7 +99,7 @@ class Benchmark:
     def take(self, rows: BoolArray) -> "Benchmark":
         """The images of a mask."""
         names = ["images", "split", "boxes", "category", "items", "domains", "attributes"]
-        names += ["landmarks", "sizes"]
+        names += ["landmarks", "description", "sizes"]
         values = {name: getattr(self, name) for name in names}
         return replace(self, **{k: v[rows] for k, v in values.items() if v is not None})
 
@@ -202,6 +207,7 @@ def _read_inshop(root: Path) -> Benchmark:
     data = _with_boxes(root, partition.images, partition.split, "list_bbox_inshop.txt")
     data.items = partition.items
     _add_item_labels(root, data, "list_landmarks_inshop.txt")
+    _add_descriptions(root, data, "list_description_inshop.json")
     return data
 
 
@@ -220,6 +226,7 @@ def _read_consumer2shop(root: Path) -> Benchmark:
     data.report.kept[Reason.SEVERAL_ITEMS] += len(np.unique(images[own != items]))
     data.report.kept[Reason.DOMAIN] += _contradicted_domains(root, data)
     _add_item_labels(root, data, "list_landmarks_consumer2shop.txt")
+    _add_descriptions(root, data, "list_description_consumer2shop.json")
     return data
 
 
@@ -295,6 +302,41 @@ def _add_item_labels(root: Path, data: Benchmark, landmarks: str) -> None:
     names = read_names(root, "list_attr_cloth.txt")
     items, labels = read_attributes(root, len(names), "list_attr_items.txt")
     _add_attributes(data, names, _type_names(root), items, labels, data.items)
+
+
+def _add_descriptions(root: Path, data: Benchmark, name: str) -> None:
+    """Where there is the list, what it says of the items; the words of several entries of one item,
+    such as of its colours, are joined.
+
+    Raises:
+        ValueError: it is no list of entries with ``item`` and ``description``.
+    """
+    try:
+        file = find_file(root, name)
+    except MissingDataError:
+        return
+    assert data.items is not None
+    texts: dict[str, list[str]] = {}
+    for number, entry in enumerate(_entries(file)):
+        text = entry.get("description") if isinstance(entry, dict) else None
+        own = [text] if isinstance(text, str) else text
+        if not isinstance(own, list) or not all(isinstance(part, str) for part in own):
+            raise ValueError(
+                f"{file}, entry {number}: expected 'item' and 'description', a text or a list of "
+                f"texts; got {entry!r:.80}"
+            )
+        texts.setdefault(str(entry.get("item")), []).extend(own)
+    places = {item: place for place, item in enumerate(texts)}
+    data.description = np.array([places.get(item, -1) for item in data.items.tolist()])
+    data.descriptions = list(texts.values())
+    data.report.kept[Reason.LABEL_MISSING] += int((data.description < 0).sum())
+
+
+def _entries(file: Path) -> list[Any]:
+    found = read_json(file)
+    if not isinstance(found, list):
+        raise ValueError(f"{file}: expected a list of descriptions, got {found!r:.80}")
+    return found
 
 
 def _type_names(root: Path) -> list[str]:

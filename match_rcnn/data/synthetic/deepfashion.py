@@ -53,7 +53,7 @@ from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.utils.files import atomic_write, read_json, write_json
 
 #: Changes whenever the same seed would give other bytes.
-VERSION = 3
+VERSION = 4
 _CHUNK = 16
 _TRIES = 12
 #: What of an article must show, and of its silhouette, for a photo to be of it.

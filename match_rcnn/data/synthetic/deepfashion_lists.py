@@ -27,7 +27,8 @@ from match_rcnn.data.synthetic.deepfashion_plan import (
     random_of,
     split_of,
 )
-from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, FINE, KINDS, describe, fine_labels
+from match_rcnn.data.synthetic.descriptions import describe
+from match_rcnn.data.synthetic.wardrobe import ATTRIBUTES, FINE, KINDS, fine_labels
 from match_rcnn.utils.files import atomic_write, write_json
 
 #: Shares of attribute labels that are unknown (0), and, in the training split, wrong.

@@ -423,26 +423,3 @@ def fine_labels(article: Article) -> list[int]:
     """1 for the value that it has of each group of :data:`FINE`, 0 for the others."""
     found = [next(name for name, holds in group.items() if holds(article)) for group in FINE]
     return [int(name == own) for group, own in zip(FINE, found, strict=True) for name in group]
-
-
-_PRAISE = ("new", "lovely", "soft", "comfortable", "favourite", "everyday", "perfect")
-_OCCASIONS = (
-    "for summer",
-    "for the weekend",
-    "for the office",
-    "to layer",
-    "made to last",
-    "on sale",
-)
-
-
-def describe(rng: np.random.Generator, article: Article) -> str:
-    """What a shop might write of it: some of its attributes, at times its colour, other words."""
-    kept = [name for name in article.names if rng.random() < 0.7]
-    order = [kept[int(i)] for i in rng.permutation(len(kept))]
-    words = [str(rng.choice(_PRAISE))] if rng.random() < 0.6 else []
-    words += [article.colour] if rng.random() < 0.7 else []
-    words += [*order[:3], article.kind.name.lower()]
-    words += ["with", *order[3:]] if len(order) > 3 else []
-    words += [str(rng.choice(_OCCASIONS))] if rng.random() < 0.6 else []
-    return " ".join(words)

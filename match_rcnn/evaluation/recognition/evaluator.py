@@ -26,6 +26,7 @@ from match_rcnn.evaluation.recognition.files import (
 )
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
 from match_rcnn.evaluation.recognition.manipulation import score_manipulation
+from match_rcnn.evaluation.recognition.words import Words
 from match_rcnn.modeling.recognition.manipulation import value_groups
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
@@ -54,8 +55,10 @@ class RecognitionEvaluator(DatasetEvaluator):
 
     Metrics in percent (but normalised errors): ``category/top3``,
     ``attributes/mean_of_types_top3``, ``landmarks/ne_mean`` and ``pdl_0.1``, or ``inshop/hit20``,
-    ``recall20`` and ``map``; ``manipulation/top30`` beside ``unchanged_top30``. What was pooled
-    around the true landmarks stands under ``oracle_...``.
+    ``recall20`` and ``map``; ``manipulation/top30`` beside ``unchanged_top30``; of a model of
+    words, on a data set with descriptions, ``words/mean_rank``, ``recall10`` and ``image_map``
+    (:func:`~match_rcnn.evaluation.recognition.words.score_words`). What was pooled around the true
+    landmarks stands under ``oracle_...``.
 
     Args:
         dataset_name: registered, with one garment an image.
@@ -65,6 +68,7 @@ class RecognitionEvaluator(DatasetEvaluator):
         prefix: of the tasks' names.
         groups: by type, the data set's attributes that the model's ``changed`` vectors have one
             after the other; {}: it gives none.
+        words: that the model knows, if it knows some.
 
     Raises:
         ValueError: the data set holds a part of what its protocol needs.
@@ -78,8 +82,10 @@ class RecognitionEvaluator(DatasetEvaluator):
         output_dir: Path | None = None,
         prefix: str = "",
         groups: Mapping[str, Sequence[str]] | None = None,
+        words: Words | None = None,
     ) -> None:
         self._name = dataset_name
+        self._words = words
         self._metadata = MetadataCatalog.get(dataset_name)
         self._columns = {"category_scores": categories, "attribute_scores": attributes}
         self._output_dir = output_dir
@@ -107,6 +113,7 @@ class RecognitionEvaluator(DatasetEvaluator):
             inference_folder(cfg, dataset_name),
             "oracle_" if cfg.TEST.ORACLE_LANDMARKS else "",
             _groups(cfg, own.attributes, dataset_name),
+            Words.of(model, known.words),
         )
 
     @classmethod
@@ -188,6 +195,9 @@ class RecognitionEvaluator(DatasetEvaluator):
         if "landmarks" in arrays and truth.landmarks is not None:
             errors = landmark_errors(arrays["landmarks"], truth.landmarks, truth.boxes)
             scores["landmarks"] = summarise_landmarks(errors, DISTANCES)
+        if "embeddings" in arrays and self._words is not None:
+            records = DatasetCatalog.get(self._name)
+            scores["words"] = self._words.scores(records, images.tolist(), arrays["embeddings"])
         return scores
 
     def _named(self, retrieval: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,6 +214,10 @@ class RecognitionEvaluator(DatasetEvaluator):
             errors, near = scores["landmarks"]["ne"], scores["landmarks"]["pdl"]
             tasks["landmarks"] = {f"ne_{name}": value for name, value in errors.items()}
             tasks["landmarks"] |= _percent({f"pdl_{d}": share for d, share in near.items()})
+        if found := scores.get("words"):
+            ranks = {k: v for k, v in found.items() if k.endswith("_rank")}
+            shares = {k: v for k, v in found.items() if k not in ranks}
+            tasks["words"] = {**ranks, **_percent(shares)}
         if retrieval and "hit" in scores:
             shares = {f"{n}{k}": v for n in ("hit", "recall") for k, v in scores[n].items()}
             tasks[retrieval] = _percent({**shares, "map": scores["map"]})

@@ -283,10 +283,9 @@ def scores_table(scores: dict[str, Any]) -> str:
     for name, table in tables.items():
         nested = all(isinstance(row, dict) for row in table.values())
         rows = table if nested else {name: table}
-        shown = "{:.4f}" if name == "ne" else "{:.2%}"
+        share = "{:.4f}" if name == "ne" else "{:.2%}"
         body = [
-            [label, *("-" if v is None else shown.format(v) for v in row.values())]
-            for label, row in rows.items()
+            [label, *(_shown(k, v, share) for k, v in row.items())] for label, row in rows.items()
         ]
         heads = list(next(iter(rows.values())))
         blocks.append(
@@ -300,3 +299,9 @@ def scores_table(scores: dict[str, Any]) -> str:
     if "map" in scores:
         blocks.append(f"mAP {scores['map']:.2%}")
     return "\n\n".join(blocks)
+
+
+def _shown(name: str, value: float | None, share: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if name.endswith("_rank") else share.format(value)

@@ -17,18 +17,20 @@ NORMS = ("", "BN")
 
 
 class ConvBranch(nn.Module):
-    """Maps to a vector.
+    """Maps to a vector: as VGG16 goes on, or, with no layer at all, their mean, as ResNet does.
 
     Args:
         channels, height, width: of the maps.
         conv_dims: widths of 3x3 convolutions between two max-poolings that halve the sides; none:
             one max-pooling.
-        fc_dims: widths of the fully connected layers; the last is ``dim``.
+        fc_dims: widths of the fully connected layers; the last is ``dim``. None, where there are no
+            convolutions either: ``dim`` is C.
         norm: ``""`` or ``"BN"``, behind each convolution.
         dropout: behind each fully connected layer.
 
     Raises:
-        ValueError: an unknown norm, no fully connected layer, or maps too small to be halved twice.
+        ValueError: an unknown norm, convolutions and no fully connected layer, or maps too small to
+            be halved twice.
     """
 
     @configurable
@@ -46,6 +48,9 @@ class ConvBranch(nn.Module):
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"MODEL.RECOGNITION.NORM must be one of {NORMS}, got {norm!r}")
+        if not conv_dims and not fc_dims:
+            self.halvings, self.dim = 0, channels
+            return
         halvings = 2 if conv_dims else 1
         sides = (height // 2**halvings, width // 2**halvings)
         if not fc_dims or not all(sides):
@@ -80,6 +85,8 @@ class ConvBranch(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) -> (N, dim)."""
+        if not self.halvings:
+            return maps.mean((2, 3))
         maps = nn.functional.max_pool2d(maps, 2)
         if self.halvings == 2:
             maps = nn.functional.max_pool2d(self.convs(maps), 2)

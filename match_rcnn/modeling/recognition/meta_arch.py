@@ -144,6 +144,7 @@ class Recognition(nn.Module):
         global_branch = ConvBranch(cfg, shape, node.GLOBAL.CONV_DIMS, node.GLOBAL.FC_DIMS)
         local_branch = LocalBranch(cfg, shape) if local else None
         dim = global_branch.dim + (local_branch.dim if local_branch else 0)
+        fusion_dims = [node.FUSION_DIM] if node.FUSION_DIM else []
         for key, names, registry in (
             ("HEADS", node.HEADS, RECOGNITION_HEAD_REGISTRY),
             ("ATTENTION", node.ATTENTION, ATTENTION_REGISTRY),
@@ -161,9 +162,9 @@ class Recognition(nn.Module):
             "attentions": {n: ATTENTION_REGISTRY.get(n)(cfg, shape) for n in node.ATTENTION},
             "local_branch": local_branch,
             "global_branch": global_branch,
-            "fusion": fully_connected(dim, [node.FUSION_DIM], node.DROPOUT),
+            "fusion": fully_connected(dim, fusion_dims, node.DROPOUT),
             "heads": {
-                name: RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM, shape)
+                name: RECOGNITION_HEAD_REGISTRY.get(name)(cfg, node.FUSION_DIM or dim, shape)
                 for name in node.HEADS
             },
             "stages": Stages.from_config(cfg),

@@ -22,6 +22,8 @@ class Truth:
         slots: (N, L, 3) float32: x and y as shares of the region that the features are of, and a
             visibility (:data:`match_rcnn.data.crops.VISIBILITIES`).
         items, domains: (N,) int64.
+        words: (N,) int64 the place in the vocabulary of one word of the description;
+            None where the samples have none.
     """
 
     categories: Tensor
@@ -29,6 +31,7 @@ class Truth:
     slots: Tensor
     items: Tensor
     domains: Tensor
+    words: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Sequence[dict[str, Any]], device: torch.device) -> "Truth":
@@ -53,4 +56,7 @@ class Truth:
             slots=slots,
             items=torch.cat([image.gt_items for image in found]),
             domains=torch.cat([image.gt_domains for image in found]),
+            words=torch.cat([image.gt_words for image in found])
+            if all(image.has("gt_words") for image in found)
+            else None,
         )
