@@ -305,17 +305,22 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     # ManipulationHead: what exchanges an attribute in a vector ("AttributeGenerator", FLAM's, or
     # "ResidualMemory"), and the types of attributes of which a garment has one, (): all of the
     # training set. Numbers of an embedding, the dictionary's margin, hidden layers of generator and
-    # discriminator, and what each loss weighs (not said).
+    # discriminator (not said).
     node.MANIPULATION = CfgNode()
     node.MANIPULATION.NAME = "AttributeGenerator"
     node.MANIPULATION.TYPES = ()
     node.MANIPULATION.EMBEDDING_DIM = 64
     node.MANIPULATION.MARGIN = 0.3
     node.MANIPULATION.WIDTHS = [1024, 1024]
+    # What tells the generator in training which value is wanted: the embedding of a "garment" that
+    # has it (paper), or its "entry" in the dictionary, as when it is asked. What each loss weighs
+    # (not said); STEP_WEIGHT, of the distance that the generator moves a vector: ours, 0: none.
+    node.MANIPULATION.CONDITION = "garment"
     node.MANIPULATION.DICTIONARY_WEIGHT = 1.0
     node.MANIPULATION.ADVERSARIAL_WEIGHT = 1.0
     node.MANIPULATION.CYCLE_WEIGHT = 1.0
     node.MANIPULATION.MATCHING_WEIGHT = 1.0
+    node.MANIPULATION.STEP_WEIGHT = 0.0
     node.MANIPULATION.MEMORY_WEIGHT = 1.0
     # Words of descriptions (WordHead; Corbiere et al. 2017): the most frequent so many of the
     # training set; a vocabulary of more than SAMPLED is learned by so many words in a batch, drawn

@@ -35,6 +35,9 @@ from match_rcnn.modeling.taxonomy import taxonomy_from_config
 Tensor = torch.Tensor
 Losses = dict[str, Tensor]
 
+#: What tells the generator, in training, which value is wanted.
+CONDITIONS = ("garment", "entry")
+
 MANIPULATOR_REGISTRY = Registry("MANIPULATOR")
 MANIPULATOR_REGISTRY.__doc__ = """
 Classes ``(cfg, D, sizes) -> Manipulator``; sizes: (T,) of how many values each type has.
@@ -72,14 +75,13 @@ class Dictionary(nn.Module):
         return F.normalize(found, dim=-1)
 
     def entry(self, values: Tensor) -> Tensor:
-        """(N,) values -> (N, d)."""
+        """(...) values -> (..., d)."""
         return F.normalize(self.entries, dim=-1)[values]
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(N, D) -> (N, V) distances between the embeddings of a value's type and its entry."""
         apart = self.embed(vectors)[:, self.type_of] - F.normalize(self.entries, dim=-1)
-        # The root's slope is infinite at 0.
-        return apart.square().sum(-1).clamp(min=1e-12).sqrt()
+        return _length(apart)
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """(N, D) -> (N, T) of each type the value with the nearest entry."""
@@ -154,19 +156,26 @@ class ResidualMemory(Manipulator):
 class AttributeGenerator(Manipulator):
     """FLAM's generator, taught against a discriminator.
 
-    G(x, e): x with the attribute that embedding e tells. In training e is that of another garment
-    of the batch with another value of a type; asked for a value, it is the dictionary's entry. The
-    losses, of which the discriminator's sees the generated vectors without gradient and the
-    generator's sees discriminator and dictionary without gradient:
+    G(x, e): x with the attribute that e tells. Asked for a value, e is the dictionary's entry; in
+    training another garment of the batch with another value of a type has the value, and e is its
+    embedding, as the paper has it, or its value's entry (``condition``). The losses, of which the
+    discriminator's sees the generated vectors without gradient and the generator's sees
+    discriminator and dictionary without gradient:
 
     - adversarial: log D(x) + log(1 - D(G(x, e))), the generator's in the form -log D(G(x, e));
     - cycle: sqrt(D) times the mean absolute difference of G(G(x, e), e of x) and x;
-    - matching (ours): the dictionary's triplets, of the exchanged type and of the others, for the
-      values that the generated vector should have.
+    - matching (ours): of the exchanged type the distance to the wanted value's entry, of the others
+      the dictionary's triplets for the values that the vector should keep;
+    - step (ours): the distance between G(x, e) and x, since a vector is found by distances and the
+      way back tells nothing of how far the way led.
 
     Args:
         widths: hidden layers of G and of D.
-        adversarial, cycle, matching: what the losses weigh.
+        adversarial, cycle, matching, step: what the losses weigh.
+        condition: of :data:`CONDITIONS`.
+
+    Raises:
+        ValueError: an unknown condition.
     """
 
     @configurable
@@ -180,8 +189,16 @@ class AttributeGenerator(Manipulator):
         adversarial: float = 1.0,
         cycle: float = 1.0,
         matching: float = 1.0,
+        step: float = 0.0,
+        condition: str = "garment",
     ) -> None:
         super().__init__()
+        if condition not in CONDITIONS:
+            raise ValueError(
+                f"MODEL.RECOGNITION.MANIPULATION.CONDITION must be one of {CONDITIONS}, got "
+                f"{condition!r}"
+            )
+        self.condition = condition
         self.scale = dim**0.5
         self.num_types = len(sizes)
         last = nn.Linear(widths[-1], dim)
@@ -192,7 +209,7 @@ class AttributeGenerator(Manipulator):
         judge = nn.Linear(widths[-1], 1)
         self.discriminator = nn.Sequential(fully_connected(dim, widths), judge, nn.Flatten(0))
         self.weights = {"discriminator": 1.0, "generator": adversarial}
-        self.weights |= {"cycle": cycle, "matching": matching}
+        self.weights |= {"cycle": cycle, "matching": matching, "step": step}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, dim: int, sizes: Sequence[int]) -> dict[str, Any]:
@@ -205,6 +222,8 @@ class AttributeGenerator(Manipulator):
             "adversarial": node.ADVERSARIAL_WEIGHT,
             "cycle": node.CYCLE_WEIGHT,
             "matching": node.MATCHING_WEIGHT,
+            "step": node.STEP_WEIGHT,
+            "condition": node.CONDITION,
         }
 
     def generate(self, vectors: Tensor, types: Tensor, conditions: Tensor) -> Tensor:
@@ -222,29 +241,52 @@ class AttributeGenerator(Manipulator):
     def losses(self, vectors: Tensor, values: Tensor, dictionary: Dictionary) -> Losses:
         types, donors, possible = draw_exchanges(values)
         rows = torch.arange(len(values), device=values.device)
-        with torch.no_grad():
-            embeddings = dictionary.embed(vectors)
-        made = self.generate(vectors, types, embeddings[donors, types])
-        back = self.generate(made, types, embeddings[rows, types])
-        real, false = F.softplus(-self.judge(vectors)), F.softplus(self.judge(made.detach()))
         wanted = values.clone()
         wanted[rows, types] = values[donors, types]
-        hinges, counts = dictionary.triplets(_fixed(dictionary)(made), wanted)
-        changed = dictionary.type_of == types[:, None]
-        counts = counts & possible[:, None]
-        matching = mean_where(hinges, counts & changed) + mean_where(hinges, counts & ~changed)
+        with torch.no_grad():
+            told = dictionary.embed(vectors)
+            if self.condition == "entry":
+                told = dictionary.entry(values.clamp(min=0))
+        made = self.generate(vectors, types, told[donors, types])
+        back = self.generate(made, types, told[rows, types])
+        real, false = F.softplus(-self.judge(vectors)), F.softplus(self.judge(made.detach()))
         losses = {
             "discriminator": mean_where(real, possible) + mean_where(false, possible),
             "generator": mean_where(F.softplus(-self.judge(made, fixed=True)), possible),
             "cycle": self.scale * mean_where((back - vectors).abs().mean(-1), possible),
-            "matching": matching,
+            "matching": matching_loss(dictionary, made, wanted, types, possible),
+            "step": mean_where(_length(made - vectors), possible),
         }
-        return {f"loss_{name}": self.weights[name] * loss for name, loss in losses.items()}
+        return {f"loss_{n}": self.weights[n] * v for n, v in losses.items() if self.weights[n]}
 
     def forward(
         self, vectors: Tensor, had: Tensor, wanted: Tensor, dictionary: Dictionary
     ) -> Tensor:
         return self.generate(vectors, dictionary.type_of[wanted], dictionary.entry(wanted))
+
+
+def matching_loss(
+    dictionary: Dictionary, made: Tensor, wanted: Tensor, types: Tensor, counts: Tensor
+) -> Tensor:
+    """See :class:`AttributeGenerator`; the dictionary learns nothing.
+
+    Args:
+        made: (N, D) generated vectors.
+        wanted: (N, T) values that they should have.
+        types: (N,) the exchanged ones.
+        counts: (N,) which garments count.
+    """
+    distances = _fixed(dictionary)(made)
+    hinges, others = dictionary.triplets(distances, wanted)
+    kept = dictionary.type_of != types[:, None]
+    values = wanted.gather(1, types[:, None]).clamp(min=0)
+    pull = mean_where(distances.gather(1, values)[:, 0], counts)
+    return pull + mean_where(hinges, others & kept & counts[:, None])
+
+
+def _length(vectors: Tensor) -> Tensor:
+    # The root's slope is infinite at 0.
+    return vectors.square().sum(-1).clamp(min=1e-12).sqrt()
 
 
 def _single_precision(values: Tensor) -> torch.autocast:

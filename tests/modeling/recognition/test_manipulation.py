@@ -40,7 +40,8 @@ def dictionary():
 @pytest.fixture
 def generator():
     torch.manual_seed(3)
-    found = AttributeGenerator(dim=DIM, sizes=SIZES, embedding_dim=EMBEDDING, widths=(8,)).double()
+    sizes = {"dim": DIM, "sizes": SIZES, "embedding_dim": EMBEDDING}
+    found = AttributeGenerator(**sizes, widths=(8,), step=1.0).double()
     torch.nn.init.normal_(found.generator[-1].weight)  # so that a step is worth seeing
     return found
 
@@ -118,11 +119,16 @@ def slow_generate(generator, vector, kind, condition):
 
 def slow_losses(generator, dictionary, vectors, values, types, donors, possible):
     """The definition, garment by garment."""
-    found = {name: [] for name in ("real", "false", "generator", "cycle", "changed", "kept")}
+    parts = ("real", "false", "generator", "cycle", "changed", "kept", "step")
+    found = {name: [] for name in parts}
     for n in possible.nonzero()[:, 0].tolist():
         x, kind, donor = vectors[n], int(types[n]), int(donors[n])
-        wish = slow_embedding(dictionary, vectors[donor], kind).detach()
-        own = slow_embedding(dictionary, x, kind).detach()
+        if generator.condition == "entry":
+            wish, own = (
+                F.normalize(dictionary.entries[values[i, kind]], dim=0).detach() for i in (donor, n)
+            )
+        else:
+            wish, own = (slow_embedding(dictionary, vectors[i], kind).detach() for i in (donor, n))
         made = slow_generate(generator, x, kind, wish)
         back = slow_generate(generator, made, kind, own)
         wanted = values[n].clone()
@@ -136,7 +142,11 @@ def slow_losses(generator, dictionary, vectors, values, types, donors, possible)
         found["generator"].append(-again.log())
         found["cycle"].append((back - x).abs().sum() / DIM**0.5)
         hinges = slow_triplets(dictionary, made, wanted)
-        found["changed"] += hinges.pop(kind)
+        hinges.pop(kind)
+        entry = dictionary.entries[wanted[kind]]
+        apart = slow_embedding(dictionary, made, kind) - entry / entry.norm()
+        found["changed"].append(apart.norm())
+        found["step"].append((made - x).norm())
         found["kept"] += [h for own in hinges for h in own]
     means = {name: mean(values) for name, values in found.items()}
     return {
@@ -144,10 +154,15 @@ def slow_losses(generator, dictionary, vectors, values, types, donors, possible)
         "loss_generator": means["generator"],
         "loss_cycle": means["cycle"],
         "loss_matching": means["changed"] + means["kept"],
+        "loss_step": means["step"],
     }
 
 
-def test_the_generator_s_losses_are_those_of_a_loop(vectors, dictionary, generator, monkeypatch):
+@pytest.mark.parametrize("condition", ["garment", "entry"])
+def test_the_generator_s_losses_are_those_of_a_loop(
+    vectors, dictionary, generator, condition, monkeypatch
+):
+    generator.condition = condition
     drawn = draw_exchanges(VALUES)
     monkeypatch.setattr(manipulation, "draw_exchanges", lambda values: drawn)
     fast = generator.losses(vectors, VALUES, dictionary)
@@ -269,7 +284,9 @@ def planted(count, generator):
 def test_changed_vectors_come_near_those_that_have_the_value(name):
     torch.manual_seed(0)
     parts = {"dim": 16, "sizes": SIZES}
-    parts |= {"embedding_dim": EMBEDDING, "widths": (32,)} if "Generator" in name else {}
+    if name == "AttributeGenerator":
+        parts |= {"embedding_dim": EMBEDDING, "widths": (32,), "condition": "entry"}
+        parts |= {"adversarial": 0.1, "cycle": 0.3, "step": 0.3}
     head = head_of(getattr(manipulation, name)(**parts), 16, range(5))
     optimizer = torch.optim.AdamW(head.parameters(), 0.01)
     generator = torch.Generator().manual_seed(0)
@@ -318,3 +335,10 @@ def test_what_cannot_be_changed_is_named():
 def test_types_that_cannot_be_exchanged(attributes, types, message):
     with pytest.raises(ValueError, match=rf"MANIPULATION\.TYPES: {message}"):
         value_groups([Attribute(*each) for each in attributes], types)
+
+
+def test_an_unknown_condition_is_refused():
+    with pytest.raises(ValueError, match=r"CONDITION must be one of .*, got 'photo'"):
+        AttributeGenerator(
+            dim=DIM, sizes=SIZES, embedding_dim=EMBEDDING, widths=(8,), condition="photo"
+        )
