@@ -2,7 +2,8 @@
 
 Boxes of all views are fused; then every other stream runs on the fused boxes in each view, and
 what it finds is averaged: masks before they are pasted, landmarks (mirrored ones under their
-mirrored names) by their scores, embeddings.
+mirrored names) by their scores, embeddings. Regions that a similarity compares are the first
+view's.
 
 Shapes: ``V`` views of an image; ``N`` detections of a view; ``M`` fused ones; ``K`` landmark rows
 of a detection, compact or dense (:mod:`match_rcnn.structures`).
@@ -260,4 +261,12 @@ def _mean_landmarks(points: Tensor, dim: int) -> Tensor:
     return torch.cat([places, scores.mean(dim)], dim=-1)
 
 
-_JOINED: dict[str, Callable[[Tensor, int], Tensor]] = {"pred_keypoints": _mean_landmarks}
+def _first(values: Tensor, dim: int) -> Tensor:
+    """The first view's: a mirrored one has the left regions of a garment on the right."""
+    return values.select(dim, 0)
+
+
+_JOINED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "pred_keypoints": _mean_landmarks,
+    "regions": _first,
+}

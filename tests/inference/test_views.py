@@ -6,7 +6,7 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import Boxes, Instances, build_model
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.inference.switches import apply_switches
-from match_rcnn.inference.views import View, Views, fuse, mirrored_rows, views_of
+from match_rcnn.inference.views import View, Views, _join, fuse, mirrored_rows, views_of
 
 SIZE = (64, 48)
 
@@ -168,3 +168,16 @@ def test_the_config_switches_views_on(cfg, image):
     expected = run(model, views_of((1.0, 0.5), True), image)["instances"]
     assert torch.equal(found.scores, expected.scores)
     assert found.pred_masks.shape[1:] == (2 * SIZE[0], 2 * SIZE[1])
+
+
+def test_regions_are_the_first_views_and_embeddings_the_mean():
+    seen = [
+        Instances(
+            SIZE, regions=torch.full((1, 5, 2), value).half(), embedding=torch.full((1, 3), value)
+        )
+        for value in (1.0, 4.0)
+    ]
+    joined = _join(given([[0, 0, 9, 9]], [2]), seen)
+    assert joined.regions.tolist() == [[[1.0, 1.0]] * 5]
+    assert joined.regions.dtype == torch.float16
+    assert joined.embedding.tolist() == [[2.5] * 3]

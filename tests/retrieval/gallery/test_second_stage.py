@@ -93,10 +93,18 @@ def test_the_order_is_that_of_pairs_one_by_one(gallery, queries, k, shortlist):
 
 
 def test_blocks_of_queries_give_the_same(gallery, queries, monkeypatch):
-    second = SecondStage(Nearest(), queries[1], 20)
+    held = []
+
+    class Seen(Nearest):
+        def forward(self, queries, items):
+            held.append(sum(value.numel() for value in items.values()))
+            return super().forward(queries, items)
+
+    second = SecondStage(Seen(), queries[1], 20)
     whole = gallery.search(queries[0], 10, second=second)
-    monkeypatch.setattr("match_rcnn.retrieval.second_stage._NUMBERS", 200)
+    monkeypatch.setattr("match_rcnn.retrieval.second_stage._NUMBERS", 2 * 20 * 8)
     assert told(gallery.search(queries[0], 10, second=second)) == told(whole)
+    assert held == [4 * 20 * 8, 2 * 20 * 8, 2 * 20 * 8]
 
 
 def test_filters_come_before_the_shortlist(gallery, queries):
