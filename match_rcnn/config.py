@@ -281,6 +281,8 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.GLOBAL.CONV_DIMS = [512, 512, 512]
     node.GLOBAL.FC_DIMS = [4096]  # VGG16's fc6; with both []: the mean of the map
     node.FUSION_DIM = 1024  # public code; 0: what the branches give, side by side
+    # Consumers' photos have a backbone, branches and a fusion of their own (DARN).
+    node.DOMAIN_TOWERS = False
     # What is read from the fused vector, and what each loss weighs (not said).
     node.HEADS = ["CategoryHead", "AttributeHead", "EmbeddingHead"]
     node.CATEGORY_WEIGHT = 1.0

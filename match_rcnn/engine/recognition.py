@@ -13,9 +13,11 @@ from match_rcnn.data.recognition_loader import (
     build_recognition_test_loader,
     build_recognition_train_loader,
     count_attributes,
+    count_together,
 )
 from match_rcnn.engine.schedule import IN_EPOCHS, epochs_to_iterations, scale_to_processes
 from match_rcnn.engine.trainer import MatchRCNNTrainer
+from match_rcnn.modeling.recognition.typed_attributes import places_by_type
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 
 
@@ -25,7 +27,10 @@ class RecognitionTrainer(MatchRCNNTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         model: Any = getattr(self._trainer.model, "module", self._trainer.model)
-        model.learn_counts(torch.from_numpy(count_attributes(_records(cfg))))
+        records, attributes = _records(cfg), taxonomy_from_config(cfg).attributes
+        types = list(places_by_type([attribute.type for attribute in attributes]).values())
+        counts = count_attributes(records), count_together(records, types)
+        model.learn_counts(*map(torch.from_numpy, counts))
 
     @classmethod
     def plan(cls, cfg: CfgNode) -> CfgNode:

@@ -194,8 +194,8 @@ def torchvision_name(name: str) -> str:
 
 
 def _from_features(weights: Weights) -> Conversion:
-    """Names stay: the host finds their ends in the model's. What a recognition model's branches
-    have of VGG16 behind the shared layers, conv5 and fc6, goes to them as well."""
+    """Names stay: the host finds their ends in the model's. VGG16's become those of a recognition
+    model, whose branches get what they have behind the shared layers, conv5 and fc6, as well."""
     result = Conversion("features", {}, "torchvision", heuristics=True)
     is_vgg16 = _FC6 in weights and weights[_FC6].shape == (4096, 25088)
     for name, value in weights.items():
@@ -203,7 +203,8 @@ def _from_features(weights: Weights) -> Conversion:
         branches = _VGG16_BRANCHES.get(layer, ()) if is_vgg16 else ()
         result.weights |= {f"{branch}.{kind}": value for branch in branches}
         if name.startswith("features."):
-            result.weights[name] = value
+            # The whole name: a second tower's parameters end in the same.
+            result.weights[f"backbone.{name}" if is_vgg16 else name] = value
         elif not branches:
             result.drop(name, value, "ImageNet's classifier")
     return result

@@ -29,10 +29,15 @@ COMMON = (
     *("DATALOADER.NUM_WORKERS", "0", "SOLVER.LOG_PERIOD", "50"),
 )
 
+#: A fourth of each batch is of consumers, who are in one set alone.
+_TWO_SETS = tuple(f"deepfashion_{name}_train" for name in ("category", "consumer2shop"))
+_CONSUMERS = ("DATASETS.TRAIN", str(_TWO_SETS))
 _ONE = "FashionNet, losses at once"
 SYSTEMS = (
     System("FashionNet", "fashionnet_quick"),
     System(_ONE, "fashionnet_quick", (f"{_NODE}.STAGES.LENGTHS", "()")),
+    System("DARN", "darn_quick", _CONSUMERS),
+    System("DARN, one tower", "darn_quick", (*_CONSUMERS, f"{_NODE}.DOMAIN_TOWERS", "False")),
 )
 
 
@@ -58,7 +63,15 @@ class Claim:
     digits: int = 1
 
 
-CLAIMS: tuple[Claim, ...] = ()
+CLAIMS = (
+    Claim(
+        "A tower for each domain finds more of consumers' articles in the shop than one for both "
+        "(DARN)",
+        "DARN",
+        f"{CONSUMER}/consumer2shop/hit20",
+        "DARN, one tower",
+    ),
+)
 
 
 @dataclass(frozen=True)

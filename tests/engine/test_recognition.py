@@ -75,7 +75,7 @@ def test_a_run_trains_in_turns_and_is_scored(run):
     assert last[f"{one}category/top3"] == 100  # of three
     assert 0 < last[f"{one}landmarks/ne_mean"] < 5
     assert "deepfashion_inshop_test/inshop/hit20" in last
-    assert "deepfashion_consumer2shop_test/attributes/texture_top3" in last
+    assert "deepfashion_consumer2shop_test/attributes/collar shape_top3" in last
 
 
 def test_the_files_score_as_the_trainer_did(run, run_tool, datasets, tmp_path):

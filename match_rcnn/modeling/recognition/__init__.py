@@ -5,6 +5,7 @@ from match_rcnn.modeling.recognition.heads import RECOGNITION_HEAD_REGISTRY, Rec
 from match_rcnn.modeling.recognition.landmarks import LANDMARK_BRANCH_REGISTRY, LandmarkBranch
 from match_rcnn.modeling.recognition.manipulation import MANIPULATOR_REGISTRY
 from match_rcnn.modeling.recognition.meta_arch import Recognition
+from match_rcnn.modeling.recognition.typed_attributes import TypedAttributeHead
 from match_rcnn.modeling.recognition.words import WordHead
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "LandmarkBranch",
     "Recognition",
     "RecognitionHead",
+    "TypedAttributeHead",
     "WordHead",
 ]

@@ -43,6 +43,15 @@ class RecognitionHead(nn.Module):
         """Fields (N, ...) of the results."""
         raise NotImplementedError
 
+    def learn_counts(self, counts: Tensor, together: Tensor) -> None:
+        """What the labels of a training set say, before training starts.
+
+        Args:
+            counts: (2, A) how many images have each attribute not, and have it.
+            together: (T, 3) how many images have none of a type's attributes, one, and several;
+                types in the order in which the attributes first have them.
+        """
+
 
 @RECOGNITION_HEAD_REGISTRY.register()
 class CategoryHead(RecognitionHead):
@@ -55,8 +64,8 @@ class CategoryHead(RecognitionHead):
     @configurable
     def __init__(self, *, dim: int, num_categories: int, weight: float = 1.0) -> None:
         super().__init__()
-        _expect(num_categories, "CategoryHead", "categories")
-        self.fc = _predictor(dim, num_categories)
+        expect(num_categories, "CategoryHead", "categories")
+        self.fc = predictor(dim, num_categories)
         self.weight = weight
 
     @classmethod
@@ -103,8 +112,8 @@ class AttributeHead(RecognitionHead):
         self, *, dim: int, num_attributes: int, weight: float = 1.0, balance: str = "all"
     ) -> None:
         super().__init__()
-        _expect(num_attributes, "AttributeHead", "attributes")
-        self.fc = _predictor(dim, num_attributes)
+        expect(num_attributes, "AttributeHead", "attributes")
+        self.fc = predictor(dim, num_attributes)
         self.weight = weight
         self.balance = balance
         weights = torch.ones(2, num_attributes)
@@ -120,8 +129,8 @@ class AttributeHead(RecognitionHead):
             "balance": node.ATTRIBUTE_BALANCE,
         }
 
-    def learn_counts(self, counts: Tensor) -> None:
-        """Set the weights from a training set's (2, A) negatives and positives."""
+    def learn_counts(self, counts: Tensor, together: Tensor) -> None:
+        """Set the weights."""
         self.class_weights.copy_(attribute_weights(counts, self.balance))
 
     def losses(self, features: Features, truth: Truth) -> Losses:
@@ -153,7 +162,7 @@ class EmbeddingHead(RecognitionHead):
         unit_length: bool = True,
     ) -> None:
         super().__init__()
-        self.fc = _predictor(dim, embedding_dim, std=dim**-0.5) if embedding_dim else nn.Identity()
+        self.fc = predictor(dim, embedding_dim, std=dim**-0.5) if embedding_dim else nn.Identity()
         self.margin = margin
         self.weight = weight
         self.unit_length = unit_length
@@ -243,14 +252,19 @@ def triplet_loss(embeddings: Tensor, items: Tensor, domains: Tensor, margin: flo
     return mean_where(values, positive[:, :, None] & negative[:, None, :])
 
 
-def _predictor(dim: int, outputs: int, std: float = 0.01) -> nn.Linear:
+def predictor(dim: int, outputs: int, std: float = 0.01) -> nn.Linear:
+    """A head's last layer: its start is near 0."""
     layer = nn.Linear(dim, outputs)
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def _expect(number: int, head: str, what: str) -> None:
+def expect(number: int, head: str, what: str) -> None:
+    """
+    Raises:
+        ValueError: the training set has none of what a head reads.
+    """
     if number < 1:
         raise ValueError(
             f"MODEL.RECOGNITION.HEADS lists {head}, but the training set has no {what}; leave it "

@@ -59,6 +59,12 @@ class Landmarks:
         """The truth's (N, L, 3), for an oracle."""
         return cls(slots[..., :2], (slots[..., 2] == VISIBLE).to(slots.dtype))
 
+    def at(self, rows: Tensor | slice) -> "Landmarks":
+        """Those of some garments."""
+        visibility = None if self.visibility is None else self.visibility[rows]
+        heat = None if self.heat is None else self.heat[rows]
+        return Landmarks(self.xy[rows], self.visible[rows], visibility, heat)
+
     def gate(self, kind: str) -> Tensor:
         """(N, L) what each landmark's features are multiplied with: 0 or 1 by whether it is seen
         (``hard``), the probability of it (``soft``), or 1 (``none``)."""

@@ -36,7 +36,6 @@ from match_rcnn.modeling.recognition.branch import ConvBranch, fully_connected
 from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.heads import (
     RECOGNITION_HEAD_REGISTRY,
-    AttributeHead,
     RecognitionHead,
     SimilarityHead,
 )
@@ -47,6 +46,14 @@ from match_rcnn.modeling.recognition.landmarks import (
     LocalBranch,
 )
 from match_rcnn.modeling.recognition.schedule import Stages
+from match_rcnn.modeling.recognition.towers import (
+    Rows,
+    Tower,
+    add_consumer_tower,
+    fill_consumer_tower,
+    through,
+    towers,
+)
 from match_rcnn.modeling.recognition.truth import Truth
 from match_rcnn.modeling.similarity import Similarity
 
@@ -75,6 +82,8 @@ class Recognition(nn.Module):
             statistics of batch norm stay too; landmarks' losses are left out, and ``stages`` with
             them.
         frozen_heads: names of heads that stay too, and have no loss; of ``frozen`` alone.
+        domain_towers: whether consumers' photos have a backbone, branches and a fusion of their
+            own. Landmarks, attention and heads are of both domains.
 
     Raises:
         ValueError: local features without landmarks to pool around, attention to heat maps of
@@ -100,6 +109,7 @@ class Recognition(nn.Module):
         oracle: bool = False,
         frozen: bool = False,
         frozen_heads: Sequence[str] = (),
+        domain_towers: bool = False,
     ) -> None:
         super().__init__()
         if local_branch is not None and landmark_branch is None:
@@ -122,6 +132,9 @@ class Recognition(nn.Module):
         self.local_branch = local_branch
         self.global_branch = global_branch
         self.fusion = fusion
+        self.domain_towers = domain_towers
+        if domain_towers:
+            add_consumer_tower(self)
         self.heads = nn.ModuleDict(dict(heads))
         self.stages = stages or Stages()
         self.oracle = oracle
@@ -173,6 +186,7 @@ class Recognition(nn.Module):
             "oracle": cfg.TEST.ORACLE_LANDMARKS,
             "frozen": node.FROZEN,
             "frozen_heads": node.FROZEN_HEADS,
+            "domain_towers": node.DOMAIN_TOWERS,
         }
 
     def train(self, mode: bool = True) -> "Recognition":
@@ -196,11 +210,10 @@ class Recognition(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def learn_counts(self, counts: Tensor) -> None:
-        """(2, A) negatives and positives of the training set, for heads that weigh by them."""
+    def learn_counts(self, counts: Tensor, together: Tensor) -> None:
+        """For heads that go by the training set's labels; see ``RecognitionHead``."""
         for head in self._typed_heads():
-            if isinstance(head, AttributeHead):
-                head.learn_counts(counts)
+            head.learn_counts(counts, together)
 
     def forward(self, batched_inputs: Batch) -> Any:
         """Losses in training, else of each image ``{"instances": Instances}``.
@@ -224,7 +237,7 @@ class Recognition(nn.Module):
                 found = self.landmark_branch.losses(landmarks, truth)
                 losses |= {name: weights.landmarks * loss for name, loss in found.items()}
         if weights.rest:
-            features = self.features(maps, landmarks, landmarks)
+            features = self.features(batched_inputs, maps, landmarks, landmarks)
             found = self._losses_of_heads(features, truth)
             losses |= {name: weights.rest * loss for name, loss in found.items()}
         return losses
@@ -237,7 +250,7 @@ class Recognition(nn.Module):
     def _frozen_features(self, batched_inputs: Batch) -> Features:
         maps = self.region_maps(batched_inputs)
         landmarks = None if self.landmark_branch is None else self.landmark_branch(maps)
-        return self.features(maps, landmarks, landmarks)
+        return self.features(batched_inputs, maps, landmarks, landmarks)
 
     def inference(self, batched_inputs: Batch) -> list[dict[str, Instances]]:
         """Of each image ``{"instances": Instances}`` of the file's size, with one row:
@@ -251,7 +264,7 @@ class Recognition(nn.Module):
             around = landmarks
             if self.oracle:
                 around = Landmarks.given(Truth.of(batched_inputs, self.device).slots)
-            features = self.features(maps, landmarks, around)
+            features = self.features(batched_inputs, maps, landmarks, around)
             fields: dict[str, Tensor] = {}
             for head in self._typed_heads():
                 fields |= head.predict(features)
@@ -270,31 +283,52 @@ class Recognition(nn.Module):
             (x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs
         ]
         batch = ImageList.from_tensors(images, self.backbone.size_divisibility)
-        maps: dict[str, Tensor] = self.backbone(batch.tensor)
+        maps = through(
+            self._towers(batched_inputs),
+            lambda parts, rows: parts["backbone"](batch.tensor[rows])[self.tap],
+        )
         if self.pooler is None:
-            return maps[self.tap]
+            return maps
         boxes = [Boxes(x["box"][None].to(self.device)) for x in batched_inputs]
-        pooled: Tensor = self.pooler([maps[self.tap]], boxes)
+        pooled: Tensor = self.pooler([maps], boxes)
         return pooled
+
+    def _towers(self, batched_inputs: Batch) -> list[Tower]:
+        return towers(self, (sample.get("domain") for sample in batched_inputs))
 
     def attend(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         """(N, C, h, w) -> (1 + the sum of all attention) times it."""
         found = [attention(maps, landmarks) for attention in self.attentions.values()]
         return maps * (1 + sum(found)) if found else maps
 
-    def features(self, maps: Tensor, found: Landmarks | None, around: Landmarks | None) -> Features:
+    def features(
+        self,
+        batched_inputs: Batch,
+        maps: Tensor,
+        found: Landmarks | None,
+        around: Landmarks | None,
+    ) -> Features:
         """(N, C, h, w), the landmarks found in them, and those to pool around."""
         attended = self.attend(maps, found)
-        return Features(self.vectors(attended, around), attended)
+        return Features(self.vectors(batched_inputs, attended, around), attended)
 
-    def vectors(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
+    def vectors(self, batched_inputs: Batch, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         """(N, C, h, w) and landmarks to pool around -> (N, D)."""
-        parts = [self.global_branch(maps)]
-        if self.local_branch is not None:
-            assert landmarks is not None
-            parts.append(self.local_branch(maps, landmarks))
-        fused: Tensor = self.fusion(torch.cat(parts, 1))
-        return fused
+
+        def fused(parts: Mapping[str, Any], rows: Rows) -> Tensor:
+            own = [parts["global_branch"](maps[rows])]
+            if parts["local_branch"] is not None:
+                assert landmarks is not None
+                own.append(parts["local_branch"](maps[rows], landmarks.at(rows)))
+            vectors: Tensor = parts["fusion"](torch.cat(own, 1))
+            return vectors
+
+        return through(self._towers(batched_inputs), fused)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if self.domain_towers:
+            fill_consumer_tower(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _tap(cfg: CfgNode, backbone: Backbone) -> tuple[ShapeSpec, ROIPooler | None]:

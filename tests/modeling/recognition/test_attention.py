@@ -10,6 +10,7 @@ from match_rcnn.modeling.recognition.attention import (
     UnifiedAttention,
     UShape,
 )
+from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.landmarks import Landmarks
 from tests.modeling.recognition.test_recognition_model import SMALL, batch, config
 
@@ -102,7 +103,8 @@ def test_all_behind_the_maps_sees_what_attention_makes_of_them():
         maps = model.region_maps(samples)
         landmarks = model.landmark_branch(maps)
         looked = (1 + model.attentions["CategoryAttention"](maps, None)) * maps
-        scores = model.heads["CategoryHead"].predict(model.vectors(looked, landmarks))
+        features = Features(model.vectors(samples, looked, landmarks), looked)
+        scores = model.heads["CategoryHead"].predict(features)
     results = torch.cat([one["instances"].category_scores for one in model(samples)])
     torch.testing.assert_close(results, scores["category_scores"])
 

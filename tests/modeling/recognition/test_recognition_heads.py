@@ -38,7 +38,7 @@ def test_attributes_weigh_what_the_training_set_s_counts_say():
     """3 : 1 negatives; two garments, one label unknown."""
     head = AttributeHead(dim=2, num_attributes=3, weight=2.0)
     torch.nn.init.zeros_(head.fc.weight)
-    head.learn_counts(torch.tensor([[2, 2, 2], [1, 1, 0]]))
+    head.learn_counts(torch.tensor([[2, 2, 2], [1, 1, 0]]), torch.zeros(1, 3))
     labels = torch.tensor([[1, -1, -1], [0, -1, -1]], dtype=torch.int8)
     loss = head.losses(features(torch.rand(2, 2)), truth(2, attributes=labels))["loss_attributes"]
     # 8 labels: a negative weighs 8 / 12, a positive 8 / 4
