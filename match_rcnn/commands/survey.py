@@ -16,6 +16,7 @@ from pathlib import Path
 from match_rcnn.commands import Answer, new_parser
 from match_rcnn.experiments.survey import Survey, SurveyPlan
 from match_rcnn.experiments.survey_page import around_page, markdown, write_markdown
+from match_rcnn.inference.switches import bfloat16_is_fast
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -32,6 +33,13 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--test", type=int, default=plan.test)
     parser.add_argument("--size", type=int, default=plan.pixels, help="longer side in pixels")
     parser.add_argument("--data-seed", type=int, default=plan.data_seed)
+    fast = "bfloat16" if bfloat16_is_fast() else "float32"
+    parser.add_argument(
+        "--precision",
+        choices=("bfloat16", "float32"),
+        default=fast,
+        help="default: bfloat16 where the processor computes in it",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the tables there")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
@@ -47,6 +55,7 @@ def run(args: argparse.Namespace) -> Answer:
         test=args.test,
         pixels=args.size,
         data_seed=args.data_seed,
+        precision=args.precision,
         opts=tuple(args.opts),
     )
     survey = Survey(args.output, plan, args.datasets or args.output / "datasets")

@@ -19,7 +19,7 @@ Runs = Sequence[Mapping[str, Any]]
 
 _NODE = "MODEL.RECOGNITION"
 CATEGORY, INSHOP = "deepfashion_category_test", "deepfashion_inshop_test"
-CONSUMER = "deepfashion_consumer2shop_test"
+CONSUMER, FINE = "deepfashion_consumer2shop_test", "deepfashion_fine_test"
 _ALL_TRAIN = str(tuple(f"deepfashion_{n}_train" for n in ("category", "inshop", "consumer2shop")))
 _ALL_TEST = str((CATEGORY, INSHOP, CONSUMER))
 #: What all rows share: data, batches and precision; a row may know better.
@@ -29,15 +29,33 @@ COMMON = (
     *("DATALOADER.NUM_WORKERS", "0", "SOLVER.LOG_PERIOD", "50"),
 )
 
+
+def _on(*train: str, test: Sequence[str] = (CATEGORY, INSHOP, CONSUMER)) -> tuple[str, ...]:
+    """Of other data sets."""
+    names = tuple(f"deepfashion_{name}_train" for name in train)
+    return ("DATASETS.TRAIN", str(names), "DATASETS.TEST", str(tuple(test)))
+
+
 #: A fourth of each batch is of consumers, who are in one set alone.
-_TWO_SETS = tuple(f"deepfashion_{name}_train" for name in ("category", "consumer2shop"))
-_CONSUMERS = ("DATASETS.TRAIN", str(_TWO_SETS))
-_ONE = "FashionNet, losses at once"
+_CONSUMERS = _on("category", "consumer2shop")
+_WORDS, _FINE = _on("inshop", test=(INSHOP,)), _on("fine", test=(FINE,))
+_HEADS = _on("category", test=(CATEGORY, INSHOP))
+BASE = "FashionNet, losses at once"
 SYSTEMS = (
     System("FashionNet", "fashionnet_quick"),
-    System(_ONE, "fashionnet_quick", (f"{_NODE}.STAGES.LENGTHS", "()")),
+    System(BASE, "fashionnet_quick", (f"{_NODE}.STAGES.LENGTHS", "()")),
+    System("Words", "words_quick", _WORDS),
+    System("Words, linear heads", "words_linear_quick", _HEADS, base="Words"),
+    System("Random features, linear heads", "words_linear_quick", _HEADS),
     System("DARN", "darn_quick", _CONSUMERS),
     System("DARN, one tower", "darn_quick", (*_CONSUMERS, f"{_NODE}.DOMAIN_TOWERS", "False")),
+    System("FLAM, generator", "flam_quick", _FINE, base=BASE),
+    System(
+        "FLAM, residual memory",
+        "flam_quick",
+        (*_FINE, f"{_NODE}.MANIPULATION.NAME", "ResidualMemory"),
+        base=BASE,
+    ),
 )
 
 
@@ -63,13 +81,27 @@ class Claim:
     digits: int = 1
 
 
+_TOP3, _ERROR = f"{CATEGORY}/category/top3", f"{CATEGORY}/landmarks/ne_mean"
+_FOUND, _SEARCH = f"{CONSUMER}/consumer2shop", f"{INSHOP}/inshop"
+_CHANGED = f"{FINE}/manipulation"
 CLAIMS = (
     Claim(
+        "Vectors learned from words tell categories better than random features, by linear heads "
+        "(top-3)",
+        *("Words, linear heads", _TOP3, "Random features, linear heads"),
+    ),
+    Claim(
         "A tower for each domain finds more of consumers' articles in the shop than one for both "
-        "(DARN)",
-        "DARN",
-        f"{CONSUMER}/consumer2shop/hit20",
-        "DARN, one tower",
+        "(DARN; hit@20)",
+        *("DARN", f"{_FOUND}/hit20", "DARN, one tower"),
+    ),
+    *(
+        Claim(
+            f"A changed vector finds the changed wish better than the unchanged one ({row}; all "
+            "labels right among the first 30)",
+            *(row, f"{_CHANGED}/top30", row, f"{_CHANGED}/unchanged_top30"),
+        )
+        for row in ("FLAM, generator", "FLAM, residual memory")
     ),
 )
 
@@ -86,16 +118,18 @@ class SurveyPlan:
             of ``train``.
         pixels: their longer side.
         data_seed: of the data.
+        precision: ``bfloat16`` where it is fast, or ``float32``.
         opts: KEY VALUE overrides of every run.
     """
 
     systems: tuple[str, ...] = tuple(system.name for system in SYSTEMS)
     seeds: tuple[int, ...] = (1, 2, 3)
-    steps: int = 270
+    steps: int = 250
     train: int = 2000
     test: int = 400
     pixels: int = 160
     data_seed: int = 1
+    precision: str = "float32"
     opts: tuple[str, ...] = ()
 
 
@@ -113,8 +147,11 @@ class Survey:
         self.output = output.resolve()
         self.plan = plan
         self.steps = RecognitionSteps("survey", datasets)
-        common = (*COMMON, "SOLVER.MAX_ITER", str(plan.steps))
-        self.runs = SystemRuns(self.output / "runs", self.steps, SYSTEMS, common, plan.opts)
+        every = ["SOLVER.MAX_ITER", str(plan.steps)]
+        if plan.precision != "float32":
+            every += ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", plan.precision]
+        runs = self.output / "runs"
+        self.runs = SystemRuns(runs, self.steps, SYSTEMS, (*COMMON, *every), plan.opts)
         self.names = self.runs.with_bases(plan.systems)
 
     def generate(self, workers: int) -> None:

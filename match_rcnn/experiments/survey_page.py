@@ -111,14 +111,16 @@ def _how(summary: Mapping[str, Any]) -> str:
     plan, used = summary["plan"], summary["machine"]
     seeds = ", ".join(map(str, sorted({run["seed"] for run in summary["runs"]})))
     opts = plan["opts"]
-    changed = " ".join(f"`{k} {v}`" for k, v in zip(opts[::2], opts[1::2], strict=True))
+    pairs = " ".join(f"`{k} {v}`" for k, v in zip(opts[::2], opts[1::2], strict=True))
+    changed = f", with {pairs}" if pairs else ""
     return (
         f"Generated data (`tools/make_synthetic_deepfashion.py`): {plan['train']} training images "
         f"of category and attribute prediction, half as many in-shop and half as many "
         f"consumer-to-shop, {plan['test']} test images of each, {plan['pixels']} pixels. Every row "
-        f"has the same budget, {plan['steps']} steps, of a small network from nothing or on its "
-        f"base's frozen weights{f', with {changed}' if changed else ''}. Mean ± standard deviation "
-        f"over the seeds {seeds}; {_machine(used)}. These figures say nothing about photographs."
+        f"has the same budget, {plan['steps']} steps, of a small network in {plan['precision']}, "
+        f"from nothing or on its base's frozen weights{changed}. Mean ± standard "
+        f"deviation over the seeds {seeds}; {_machine(used)}. These figures say nothing "
+        "about photographs."
     )
 
 
@@ -165,10 +167,14 @@ def _retrieval(runs: Runs) -> str:
         for name, own in _rows(runs).items():
             for task in _tasks(own, dataset):
                 cells = [_cell(own, f"{dataset}/{task}/hit{k}") for k in HITS]
+                cells.append(_cell(own, f"{dataset}/{task}/shortlist_recall"))
                 extra = "" if task in ("inshop", "consumer2shop") else f" ({task})"
                 lines.append([called, name + extra, *cells])
-    table = _table(["hit at k, percent", "", *map(str, HITS)], lines)
-    return f"**Retrieval**\n\n{table}"
+    heads = ["hit at k, percent", "", *map(str, HITS), "recall of the shortlist"]
+    return (
+        "**Retrieval**. What ends in `embedding` is the order of the vectors alone, before a "
+        f"similarity orders the shortlist again.\n\n{_table(heads, lines)}"
+    )
 
 
 def _tasks(runs: Runs, dataset: str) -> list[str]:
@@ -186,13 +192,23 @@ def _cost(runs: Runs) -> str:
             [
                 name,
                 f"`{system.config}`",
+                ", ".join(first["trained_on"]),
                 system.base or "-",
                 spread((run["seconds"] for run in own), 0),
                 *(f"{first[key]:,}" if key in first else "-" for key in ("parameters", "learned")),
                 str(len(own)),
             ]
         )
-    heads = ["", "config", "on the weights of", "seconds", "parameters", "of which learn", "runs"]
+    heads = [
+        "",
+        "config",
+        "trained on",
+        "on the weights of",
+        "seconds",
+        "parameters",
+        "of which learn",
+        "runs",
+    ]
     return (
         "**What it costs**: seconds of training and scoring, without those of the base\n\n"
         + _table(heads, lines)

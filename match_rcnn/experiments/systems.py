@@ -138,7 +138,7 @@ class SystemRuns:
         Returns:
             ``row``, ``seed``, ``metrics`` (by names such as
             ``deepfashion_category_test/category/top3``), ``seconds`` of training and scoring,
-            ``parameters``, and of these ``learned``.
+            ``trained_on`` (the benchmarks), ``parameters``, and of these ``learned``.
 
         Raises:
             ValueError: what is there already was made with other settings, weights or data.
@@ -153,7 +153,8 @@ class SystemRuns:
                 raise SystemExit(f"{name}: {system.base} has no weights at {weights}")
             options += ["MODEL.WEIGHTS", str(weights)]
         self.steps.claim(config, folder, options)
-        tests = _config(config, options).DATASETS.TEST
+        datasets = _config(config, options).DATASETS
+        tests = datasets.TEST
         found = scores_of(folder, tests)
         if found is None or not (system.only_scored or (folder / _WEIGHTS).is_file()):
             self._run(system, config, folder, options)
@@ -161,6 +162,7 @@ class SystemRuns:
         else:
             print(f"{folder}: finished before", flush=True)
         row = {"row": name, "seed": seed, "metrics": found, "seconds": _seconds(folder)}
+        row["trained_on"] = [n.split("_")[1] for n in datasets.TRAIN]
         return {**row, **({} if system.only_scored else parameters(folder))}
 
     def _run(self, system: System, config: Path, folder: Path, options: list[str]) -> None:

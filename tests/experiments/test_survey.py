@@ -25,6 +25,7 @@ FEW = (
     System("heads", "fashionnet_quick", ("MODEL.RECOGNITION.FROZEN", "True"), base="base"),
     System("oracle", "fashionnet_quick", ("TEST.ORACLE_LANDMARKS", "True"), "base", True),
 )
+ALL = "category, inshop, consumer2shop"
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_the_page(commands, monkeypatch, tmp_path):
     assert "old\n" not in text
     rows = [line for line in text.splitlines() if line.startswith("| heads")]
     assert rows[0].startswith("| heads | 4.0 ± 2.8 / - | - |")
-    assert rows[1].startswith("| heads | `fashionnet_quick` | base | 5 ± 0 | 9 | 1 | 2 |")
+    assert rows[1].startswith(f"| heads | `fashionnet_quick` | {ALL} | base | 5 ± 0 | 9 | 1 | 2 |")
     expected = "| heads: 4.0 ± 2.8 | base: 2.0 ± 1.4 | 2.0 ± 1.4 (+1.0, +3.0) | **holds** |"
     assert rows[2] == f"| heads help {expected}"
     assert "| DARN (as printed) | 0.36 | 1.11 | 1.52 |" in text
