@@ -125,6 +125,60 @@ def test_heads_on_frozen_vectors(run, datasets, tmp_path):
     assert changed == {"heads"}
 
 
+@pytest.fixture(scope="module")
+def pair_network(run, datasets, tmp_path_factory):
+    """WTBI's network on a run's frozen vectors."""
+    output = tmp_path_factory.mktemp("pair_network")
+    train_net(
+        datasets, *on_frozen(output, run, "['CategoryHead','EmbeddingHead','SimilarityHead']")
+    )
+    return output
+
+
+def on_frozen(output, base, heads, *keys):
+    own = {
+        "MODEL.RECOGNITION.FROZEN": True,
+        "MODEL.RECOGNITION.HEADS": heads,
+        "MODEL.RECOGNITION.SIMILARITY.NAME": "PairNetwork",
+        "MODEL.WEIGHTS": base / "model_final.pth",
+        "TEST.SHORTLIST": 2,
+    }
+    words = [word for pair in own.items() for word in pair]
+    return (*arguments(output, 2), *words, "SOLVER.MAX_ITER", 2, *keys)
+
+
+def test_a_similarity_s_order_is_scored_beside_the_embedding_s(pair_network):
+    last = lines(pair_network)[-1]
+    for task in ("inshop", "consumer2shop"):
+        name = f"deepfashion_{task}_test/{task}"
+        most = last[f"{name}_embedding/shortlist_recall"]
+        assert 0 <= last[f"{name}/hit1"] <= most
+        assert last[f"{name}/hit5"] == last[f"{name}_embedding/hit5"]
+    with np.load(pair_network / "inference/deepfashion_inshop_test/predictions.npz") as arrays:
+        assert "vector" not in arrays  # what a similarity compares is no result
+
+
+def test_copies_leave_the_network_that_they_start_from(pair_network, datasets, tmp_path):
+    copies = ("MODEL.RECOGNITION.SIMILARITY.PAIR.PER_CATEGORY", True)
+    heads = "['CategoryHead','EmbeddingHead','SimilarityHead']"
+    train_net(datasets, *on_frozen(tmp_path, pair_network, heads, *copies))
+    one, other = (
+        torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        for folder in (pair_network, tmp_path)
+    )
+    layers = [name for name in one if "similarity.layers" in name]
+    assert layers
+    assert all(torch.equal(one[name], other[name]) for name in layers)
+    assert any("similarity.differences" in name for name in other)
+
+
+def test_copies_need_categories(pair_network, datasets, tmp_path):
+    copies = ("MODEL.RECOGNITION.SIMILARITY.PAIR.PER_CATEGORY", True)
+    heads = "['EmbeddingHead','SimilarityHead']"
+    with pytest.raises(ValueError, match=r"no feature 'category'.*CategoryHead"):
+        train_net(datasets, *on_frozen(tmp_path, pair_network, heads, *copies))
+
+
 def test_an_oracle_says_so(run, datasets):
     weights = ("MODEL.WEIGHTS", run / "model_final.pth", "TEST.ORACLE_LANDMARKS", "True")
     found = train_net(datasets, *arguments(run, 2, "--eval-only"), *weights)

@@ -22,12 +22,14 @@ from match_rcnn.evaluation.recognition.files import (
     score_attributes,
     score_categories,
     score_embeddings,
+    score_in_two_stages,
     scores_table,
 )
 from match_rcnn.evaluation.recognition.landmarks import landmark_errors, summarise_landmarks
 from match_rcnn.evaluation.recognition.manipulation import score_manipulation
 from match_rcnn.evaluation.recognition.words import Words
 from match_rcnn.modeling.recognition.manipulation import value_groups
+from match_rcnn.modeling.similarity import Similarity
 from match_rcnn.modeling.taxonomy import taxonomy_from_config
 from match_rcnn.utils.arrays import Array
 from match_rcnn.utils.files import atomic_write, write_json
@@ -60,6 +62,11 @@ class RecognitionEvaluator(DatasetEvaluator):
     (:func:`~match_rcnn.evaluation.recognition.words.score_words`). What was pooled around the true
     landmarks stands under ``oracle_...``.
 
+    Where the model has a similarity, it orders the first ``shortlist`` images of each query, and
+    retrieval's metrics are of that order. Beside them stand those of the embedding alone,
+    ``inshop_embedding/hit20`` etc., and there ``shortlist_recall``: the share of queries with a
+    right image among these, the most that the similarity can reach.
+
     Args:
         dataset_name: registered, with one garment an image.
         categories, attributes: (C',) and (A',) which outputs of the model are the data set's; None:
@@ -69,6 +76,8 @@ class RecognitionEvaluator(DatasetEvaluator):
         groups: by type, the data set's attributes that the model's ``changed`` vectors have one
             after the other; {}: it gives none.
         words: that the model knows, if it knows some.
+        similarity: what orders the candidates of a search; None: the embedding alone does.
+        shortlist: so many of them.
 
     Raises:
         ValueError: the data set holds a part of what its protocol needs.
@@ -83,6 +92,8 @@ class RecognitionEvaluator(DatasetEvaluator):
         prefix: str = "",
         groups: Mapping[str, Sequence[str]] | None = None,
         words: Words | None = None,
+        similarity: Similarity | None = None,
+        shortlist: int = 100,
     ) -> None:
         self._name = dataset_name
         self._words = words
@@ -91,6 +102,10 @@ class RecognitionEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._prefix = prefix
         self._groups = dict(groups or {})
+        self._task = RETRIEVAL.get(self._metadata.evaluator_type)
+        self._similarity, self._shortlist = similarity if self._task else None, shortlist
+        wanted = self._similarity.features() if self._similarity else {}
+        self._fields = {**_FIELDS, **{name: name for name in wanted}}
         if self._metadata.evaluator_type in RETRIEVAL and self._metadata.split != "test":
             raise ValueError(
                 f"{dataset_name} is a part of what retrieval is scored on; evaluate "
@@ -114,6 +129,8 @@ class RecognitionEvaluator(DatasetEvaluator):
             "oracle_" if cfg.TEST.ORACLE_LANDMARKS else "",
             _groups(cfg, own.attributes, dataset_name),
             Words.of(model, known.words),
+            getattr(model, "similarity", None),
+            cfg.TEST.SHORTLIST,
         )
 
     @classmethod
@@ -122,17 +139,21 @@ class RecognitionEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         self._images: list[str] = []
-        self._found: dict[str, list[Array]] = {name: [] for name in _FIELDS}
+        self._found: dict[str, list[Array]] = {name: [] for name in self._fields}
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Take a batch: samples with ``image_name``, and the model's instances of one row."""
         for sample, output in zip(inputs, outputs, strict=True):
             found = output["instances"]
             self._images.append(sample["image_name"])
-            for name, field in _FIELDS.items():
+            for name, field in self._fields.items():
                 if found.has(field):
-                    row = found.get(field)[0].float().cpu().numpy()
-                    self._found[name].append(row[:, :2] if field == "pred_slots" else row)
+                    row = found.get(field)[0].cpu()
+                    if name not in _FIELDS:  # as galleries keep it
+                        row = row.half() if row.is_floating_point() else row
+                    else:
+                        row = row[:, :2].float() if field == "pred_slots" else row.float()
+                    self._found[name].append(row.numpy())
 
     def evaluate(self) -> dict[str, Any] | None:
         """Metrics by task; None but on the main process. All processes must call it."""
@@ -142,19 +163,19 @@ class RecognitionEvaluator(DatasetEvaluator):
         images = np.array([name for names, _ in gathered for name in names], dtype=str)
         arrays = {
             name: np.stack(rows)
-            for name in _FIELDS
+            for name in self._fields
             if (rows := [row for _, found in gathered for row in found[name]])
         }
         for name, columns in self._columns.items():
             values = arrays.pop(name, None)
             if values is not None and columns is not None and len(columns):
                 arrays[name] = values[:, columns]
+        features = {name: arrays.pop(name) for name in set(arrays) - set(_FIELDS)}
         self._write(images, arrays)
-        retrieval = RETRIEVAL.get(self._metadata.evaluator_type)
-        scores: dict[str, Any] = self._retrieval(retrieval, images, arrays) if retrieval else {}
+        scores = self._retrieval(images, arrays, features)
         scores |= self._recognition(images, arrays)
         logger.info("%s%s\n%s", self._prefix, self._name, scores_table(scores))
-        metrics = OrderedDict(self._named(retrieval, scores))
+        metrics = OrderedDict(self._named(scores))
         if self._output_dir is not None:
             write_json(self._output_dir / SCORES_NAME, metrics)
         return metrics
@@ -169,11 +190,16 @@ class RecognitionEvaluator(DatasetEvaluator):
         with atomic_write(self._output_dir / FILE_NAME) as file:
             np.savez(file, **written)  # type: ignore[arg-type]
 
-    def _retrieval(self, task: str, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
-        if "embeddings" not in arrays:
+    def _retrieval(
+        self, images: Array, arrays: Mapping[str, Array], features: Mapping[str, Array]
+    ) -> dict[str, Any]:
+        if self._task is None or "embeddings" not in arrays:
             return {}
-        asked, source = TASKS[task](self._metadata.root), f"{self._name}'s results"
-        return score_embeddings(asked, images, arrays["embeddings"], source)
+        asked, source = TASKS[self._task](self._metadata.root), f"{self._name}'s results"
+        if self._similarity is None:
+            return score_embeddings(asked, images, arrays["embeddings"], source)
+        second = features, self._similarity, self._shortlist, source
+        return score_in_two_stages(asked, images, arrays["embeddings"], *second)
 
     def _recognition(self, images: Array, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """What the records state of categories, attributes and landmarks."""
@@ -200,9 +226,10 @@ class RecognitionEvaluator(DatasetEvaluator):
             scores["words"] = self._words.scores(records, images.tolist(), arrays["embeddings"])
         return scores
 
-    def _named(self, retrieval: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
+    def _named(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         """By task, flat, without what there is none of."""
         tasks: dict[str, dict[str, float | None]] = {}
+        first = scores.get("embedding", {})
         if "category" in scores:
             tasks["category"] = _percent(scores["category"])
         if "attributes" in scores:
@@ -214,13 +241,13 @@ class RecognitionEvaluator(DatasetEvaluator):
             errors, near = scores["landmarks"]["ne"], scores["landmarks"]["pdl"]
             tasks["landmarks"] = {f"ne_{name}": value for name, value in errors.items()}
             tasks["landmarks"] |= _percent({f"pdl_{d}": share for d, share in near.items()})
-        if found := scores.get("words"):
-            ranks = {k: v for k, v in found.items() if k.endswith("_rank")}
-            shares = {k: v for k, v in found.items() if k not in ranks}
+        if words := scores.get("words"):
+            ranks = {k: v for k, v in words.items() if k.endswith("_rank")}
+            shares = {k: v for k, v in words.items() if k not in ranks}
             tasks["words"] = {**ranks, **_percent(shares)}
-        if retrieval and "hit" in scores:
-            shares = {f"{n}{k}": v for n in ("hit", "recall") for k, v in scores[n].items()}
-            tasks[retrieval] = _percent({**shares, "map": scores["map"]})
+        for task, found in ((self._task, scores), (f"{self._task}_embedding", first)):
+            if task and "hit" in found:
+                tasks[task] = _retrieval_shares(found)
         if "manipulation" in scores:
             for before, own in scores["manipulation"].items():
                 head = "" if before == "changed" else f"{before}_"
@@ -272,6 +299,13 @@ def _groups(cfg: CfgNode, own: Sequence[Attribute], dataset: str) -> dict[str, t
     groups = value_groups(known, cfg.MODEL.RECOGNITION.MANIPULATION.TYPES)
     changed = [attribute for attribute in known if attribute.type in groups]
     return groups if _outputs("attributes", changed, own, dataset) is not None else {}
+
+
+def _retrieval_shares(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    shares = {f"{n}{k}": v for n in ("hit", "recall") for k, v in scores[n].items()}
+    return _percent(
+        {**shares, **{n: scores[n] for n in ("map", "shortlist_recall") if n in scores}}
+    )
 
 
 def _percent(shares: Mapping[str, float | None]) -> dict[str, float | None]:

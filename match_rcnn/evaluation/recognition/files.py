@@ -4,7 +4,7 @@ Shapes: ``N`` images of a file in any order, ``C`` categories, ``A`` attributes,
 an embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,12 @@ from match_rcnn.evaluation.recognition.retrieval import (
     consumer_to_shop_task,
     in_shop_task,
     ranks,
+    reordered,
     score_ranks,
 )
+from match_rcnn.modeling.similarity import Similarity, expect_features
+from match_rcnn.retrieval.scoring import MatchScorer
+from match_rcnn.retrieval.second_stage import SecondStage
 from match_rcnn.utils.arrays import Array, IntArray
 
 CATEGORY_TOPS = (1, 3, 5)
@@ -273,11 +277,52 @@ def evaluate_manipulation(root: str | Path, split: str, predictions: str | Path)
     return score_manipulation(data.attributes[own], columns, vectors[rows], moved)
 
 
+def score_in_two_stages(
+    task: Task,
+    images: Strings,
+    vectors: Array,
+    features: Mapping[str, Array],
+    similarity: Similarity,
+    shortlist: int,
+    source: str,
+) -> dict[str, Any]:
+    """Scores as of :func:`score_embeddings` once a similarity has ordered the first images of each
+    query, equal ones in the order of the distance.
+
+    Args:
+        vectors, features: (N, d), and (N, *shape) by name, of the images.
+        shortlist: so many images are ordered.
+        source: of all of them, for messages.
+
+    Returns:
+        The scores, and below ``"embedding"`` those of the vectors alone with ``shortlist_recall``,
+        the share of queries with a right image among the first: the most that the similarity can
+        reach.
+
+    Raises:
+        ValueError: an image or a feature that the similarity needs is missing.
+    """
+    expect_features(similarity, features, 1, source)
+    asked, there = (rows_of(images, np.array(n), source) for n in (task.queries, task.gallery))
+    found = ranks(vectors[asked], vectors[there], task.query, task.right)
+    scorer = MatchScorer.euclidean(vectors.shape[1])
+    best = scorer.top_k(vectors[asked], vectors[there], shortlist)
+    second = SecondStage(similarity, {n: v[asked] for n, v in features.items()}, shortlist)
+    _, order, _ = second.checked(len(asked)).reordered(
+        best.scores.numpy(), best.indices.numpy(), lambda rows, name: features[name][there[rows]]
+    )
+    after = reordered(task, found, order)
+    recall = float(np.isin(np.arange(len(asked)), task.query[after < order.shape[1]]).mean())
+    first = {**score_ranks(task, found), "shortlist_recall": recall}
+    return {**score_ranks(task, after), "embedding": first}
+
+
 def scores_table(scores: dict[str, Any]) -> str:
     """What :func:`evaluate_recognition` or :func:`evaluate_retrieval` returns, for people: shares
     in percent, normalised errors as they are."""
     blocks = [", ".join(f"{name}: {n}" for name, n in scores.items() if isinstance(n, int))]
     tables = {name: value for name, value in scores.items() if isinstance(value, dict)}
+    first = tables.pop("embedding", None)
     if "landmarks" in tables:
         tables.update(tables.pop("landmarks"))
     for name, table in tables.items():
@@ -298,6 +343,9 @@ def scores_table(scores: dict[str, Any]) -> str:
         )
     if "map" in scores:
         blocks.append(f"mAP {scores['map']:.2%}")
+    if first:
+        recall = f"the shortlist's recall {first['shortlist_recall']:.2%}"
+        blocks += [f"in the order of the embedding; {recall}", scores_table(first)]
     return "\n\n".join(blocks)
 
 

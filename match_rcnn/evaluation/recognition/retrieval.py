@@ -148,6 +148,18 @@ def _rank(near: Vectors, error: float, query: Vectors, gallery: Vectors, right: 
     return before + int((exact < distance).sum() + ((exact == distance) & (unsure < right)).sum())
 
 
+def reordered(task: Task, found: IntArray, order: IntArray) -> IntArray:
+    """(R,) ranks once the first K images of each query stand in another order.
+
+    Args:
+        found: (R,) of :func:`ranks`.
+        order: (Q, K) the first K gallery images of each query in their new order.
+    """
+    places = order[task.query] == task.right[:, None]
+    behind = np.maximum(found, order.shape[1])
+    return np.where(places.any(1), places.argmax(1), behind) if places.size else found
+
+
 def score_ranks(task: Task, found: IntArray, tops: Sequence[int] = TOPS) -> dict[str, Any]:
     """``hit@k`` (any right image among the first k), ``recall@k`` (the share of the right images
     that are), and the mean average precision over the whole order: means over all queries; one

@@ -8,7 +8,8 @@ Shapes: ``N`` garments, ``D`` length of their vectors, maps ``(N, C, h, w)``; ``
 candidates of each, ``B`` pairs. A feature has the shape ``(*shape)`` for one garment.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,11 @@ Tensor = torch.Tensor
 #: The one feature that no similarity makes of vectors and maps: which category the garment is of,
 #: an index, -1 unknown. A model that tells categories gives it.
 CATEGORY = "category"
+
+_ADVICE = {
+    "": "They must come from a model with this similarity",
+    CATEGORY: "A model gives it that tells categories (MODEL.RECOGNITION.HEADS CategoryHead)",
+}
 
 SIMILARITY_REGISTRY = Registry("SIMILARITY")
 SIMILARITY_REGISTRY.__doc__ = """
@@ -101,28 +107,23 @@ class Similarity(nn.Module):
 
 
 def expect_features(
-    similarity: Similarity,
-    found: Mapping[str, Tensor],
-    leading: int,
-    source: str,
-    names: Iterable[str] | None = None,
+    similarity: Similarity, found: Mapping[str, Any], leading: int, source: str
 ) -> None:
     """Check that features (..., *shape) are those that a similarity needs.
 
     Args:
         leading: dimensions in front of ``*shape``.
         source: whose they are, for the message.
-        names: those that are needed; None: all.
 
     Raises:
         ValueError: one is missing or has another shape.
     """
     wanted, kind = similarity.features(), type(similarity).__name__
-    for name in wanted if names is None else names:
+    for name in wanted:
         if name not in found:
             raise ValueError(
                 f"{source} have no feature {name!r}, which the similarity {kind} needs; there "
-                f"is {', '.join(found) or 'none'}. They must come from a model with this similarity"
+                f"is {', '.join(found) or 'none'}. {_ADVICE.get(name, _ADVICE[''])}"
             )
         shape = tuple(found[name].shape[leading:])
         if shape != wanted[name]:

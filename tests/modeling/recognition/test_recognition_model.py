@@ -21,9 +21,9 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 SIDE = 32
 
 
-def config(name="quick", **keys):
+def config(name="quick", system="fashionnet", **keys):
     cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"fashionnet_{name}.yaml"))
+    cfg.merge_from_file(str(CONFIGS / f"{system}_{name}.yaml"))
     cfg.MODEL.DEVICE = "cpu"
     categories = tuple(Category(i, name) for i, name in enumerate("abc", 1))
     attributes = tuple(Attribute(name, "texture") for name in "defg")
@@ -253,6 +253,23 @@ def test_bad_settings(keys, message):
     keys = {f"MODEL__RECOGNITION__{key}": value for key, value in keys.items()}
     with pytest.raises(ValueError, match=message):
         build_model(config(**keys))
+
+
+@pytest.mark.parametrize(
+    ("system", "field", "shape"), [("grnet", "regions", (14, 64)), ("wtbi", "vector", (256,))]
+)
+def test_a_system_with_a_similarity(system, field, shape):
+    """What it needs of a garment is a field; it learns from the pairs of a batch."""
+    model = build_model(config(system=system, **SMALL))
+    losses = losses_of(model)
+    assert losses["loss_similarity"] > 0
+    sum(losses.values()).backward()
+    learning = [p for p in model.similarity.parameters() if p.requires_grad]
+    assert all(torch.isfinite(p.grad).all() for p in learning)
+    assert any((p.grad != 0).any() for p in learning)
+    model.eval()
+    found = [output["instances"] for output in model(batch(2))]
+    assert all(one.get(field).shape == (1, *shape) for one in found)
 
 
 def test_parts_can_be_left_out():
