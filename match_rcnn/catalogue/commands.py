@@ -8,11 +8,26 @@ from typing import Any
 
 from match_rcnn.catalogue.cluster import build_on_ray
 from match_rcnn.catalogue.indexing import build_gallery
-from match_rcnn.catalogue.model import GalleryModel
-from match_rcnn.catalogue.photos import default_image_root, is_folder, read_catalogue
-from match_rcnn.catalogue.query import draw_results, results_table, search_photo
+from match_rcnn.catalogue.model import GarmentModel
+from match_rcnn.catalogue.photos import (
+    default_image_root,
+    is_data_set,
+    is_folder,
+    read_catalogue,
+)
+from match_rcnn.catalogue.query import (
+    draw_hits,
+    draw_results,
+    hit_to_json,
+    hits_table,
+    results_table,
+    search_photo,
+    search_text,
+)
+from match_rcnn.catalogue.recognition import gallery_model
 from match_rcnn.d2 import comm, setup_logger
 from match_rcnn.data.images import read_image, write_image
+from match_rcnn.data.words import tokens
 from match_rcnn.inference.weights import find_weights
 from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
@@ -30,9 +45,7 @@ def build(args: argparse.Namespace) -> None:
         optional_module("faiss")  # to say now, and not after hours, that it is not installed
     if args.boxes == "annotated" and is_folder(args.catalogue):
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
-    make = partial(
-        GalleryModel.from_files, args.config_file, args.weights, args.min_score, args.opts
-    )
+    make = partial(gallery_model, args.config_file, args.weights, args.min_score, args.opts)
     model = make()
     catalogue = read_catalogue(args.catalogue, args.image_root, model.taxonomy)
     settings = {"boxes": args.boxes, "min_score": args.min_score, "notes": _notes(args)}
@@ -54,7 +67,9 @@ def _notes(args: argparse.Namespace) -> dict[str, Any]:
     address = "://" in args.weights
     weights = args.weights if address else str(find_weights(args.weights).resolve())
     return {
-        "catalogue": _absolute(args.catalogue),
+        "catalogue": str(args.catalogue)
+        if is_data_set(args.catalogue)
+        else _absolute(args.catalogue),
         "image_root": _absolute(args.image_root or default_image_root(args.catalogue)),
         "config_file": args.config_file and str(args.config_file.resolve()),
         "weights": weights,
@@ -67,7 +82,8 @@ def _absolute(where: str | Path) -> str:
 
 
 def search(args: argparse.Namespace) -> tuple[str, Any]:
-    """Search by a photo; writes ``PHOTO.jpg`` and ``PHOTO.json``.
+    """Search by a photo or a text; writes ``PHOTO.jpg`` and ``PHOTO.json``, or the text's words
+    as a name.
 
     Returns:
         For people, and for machines: what was found, and where the picture is.
@@ -79,39 +95,39 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
     opened = Gallery.open(args.index)
     notes = opened.notes
     category = parse_category(args.category, opened.taxonomy) if args.category else None
-    photo = read_image(args.query, upright=True)
+    photo = None if args.text else read_image(args.query, upright=True)
     model = _model(args, notes)
     gallery = Gallery.open(args.index, model.fingerprint)
-    shortlist = model.predictor.cfg.TEST.SHORTLIST if args.shortlist is None else args.shortlist
+    shortlist = model.shortlist if args.shortlist is None else args.shortlist
     if args.shortlist and model.similarity is None:
         raise ValueError("--shortlist: the model has no similarity beside its product's score")
-    results = search_photo(
-        gallery,
-        model,
-        photo,
-        top=args.top,
-        category=category,
-        same_category=args.same_category,
-        where=args.where,
-        method=args.method,
-        group_by=None if args.group_by == "none" else args.group_by,
-        shortlist=shortlist,
-    )
+    wanted = {
+        "category": category,
+        "where": args.where,
+        "method": args.method,
+        "group_by": None if args.group_by == "none" else args.group_by,
+    }
     root = args.image_root or located(notes.get("image_root", "."))
     upright = notes.get("boxes") != "annotated"
-    drawn = draw_results(photo, results, root, upright=upright)
-    picture = args.output / f"{args.query.stem}.jpg"
+    if photo is None:
+        hits = search_text(gallery, model, args.text, k=args.top, **wanted)
+        values, table = [hit_to_json(hit) for hit in hits], hits_table(hits)
+        drawn, name = draw_hits(args.text, hits, root, upright=upright), "-".join(tokens(args.text))
+    else:
+        wanted |= {"same_category": args.same_category, "shortlist": shortlist}
+        results = search_photo(gallery, model, photo, top=args.top, **wanted)
+        values, table = [result.to_json() for result in results], results_table(results)
+        drawn, name = draw_results(photo, results, root, upright=upright), args.query.stem
+    picture = args.output / f"{name}.jpg"
     write_image(picture, drawn)
-    values = [result.to_json() for result in results]
     write_json(picture.with_suffix(".json"), values)
-    text = f"{results_table(results)}\npicture: {picture}"
-    return text, {"results": values, "picture": str(picture)}
+    return f"{table}\npicture: {picture}", {"results": values, "picture": str(picture)}
 
 
-def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GalleryModel:
+def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GarmentModel:
     config_file = args.config_file or notes.get("config_file")
     weights = args.weights or notes.get("weights")
     if not weights:
         raise ValueError(f"{args.index} does not say its model; pass --weights")
     opts = args.opts or notes.get("opts")
-    return GalleryModel.from_files(config_file, weights, args.min_score, opts)
+    return gallery_model(config_file, weights, args.min_score, opts)

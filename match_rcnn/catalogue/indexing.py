@@ -271,8 +271,11 @@ def _item(image: CatalogueImage, name: str, garment: Garment, fields: dict[str, 
 
 
 def _product(fields: dict[str, Any]) -> str | None:
-    """What DeepFashion2's files call one product: a style, not 0, of one pair."""
+    """What DeepFashion2's files call one product, a style, not 0, of one pair; DeepFashion's, an
+    item."""
     pair, style = fields.get("pair_id"), fields.get("style")
+    if fields.get("item"):
+        return str(fields["item"])
     return f"{pair}-{style}" if pair is not None and style else None
 
 

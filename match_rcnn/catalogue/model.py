@@ -38,6 +38,14 @@ EMBEDDING_KEYS = (
     *("MODEL.ROI_MATCH_HEAD.FEATURES", "MODEL.ROI_MATCH_HEAD.IN_FEATURES"),
     *(f"MODEL.{head}.{key}" for head in _HEADS for key in ("NAME", *_POOLERS)),
 )
+#: The same of a recognition model, beside the others.
+RECOGNITION_KEYS = tuple(
+    f"MODEL.RECOGNITION.{key}"
+    for key in (
+        *("INPUT", "CROP_SIZE", "MARGIN", "POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO"),
+        *("IN_FEATURE", "LANDMARKS.NAME", "LOCAL", "ATTENTION"),
+    )
+)
 
 
 class GarmentModel(Protocol):
@@ -48,6 +56,7 @@ class GarmentModel(Protocol):
         scorer: how its embeddings are compared.
         similarity: what orders candidates, by the garments' features; None: the scorer alone.
         taxonomy: of what it finds.
+        shortlist: how many candidates it orders where nobody says.
         attribute_threshold: attributes with a lower score are not named.
     """
 
@@ -59,6 +68,9 @@ class GarmentModel(Protocol):
 
     @property
     def similarity(self) -> Similarity | None: ...
+
+    @property
+    def shortlist(self) -> int: ...
 
     @property
     def taxonomy(self) -> Taxonomy: ...
@@ -96,6 +108,7 @@ class GalleryModel:
         weight, bias = model.roi_heads.match_head.score_weights()
         self.scorer = MatchScorer(weight, bias)
         self.similarity = predictor.similarity
+        self.shortlist: int = cfg.TEST.SHORTLIST
         self.taxonomy = predictor.taxonomy
         self.attribute_threshold: float = cfg.TEST.ATTRIBUTE_SCORE_THRESH
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
@@ -148,7 +161,7 @@ class GalleryModel:
 
 def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> Fingerprint:
     """Of a model's whole state and of the settings that its embeddings depend on
-    (:data:`EMBEDDING_KEYS`).
+    (:data:`EMBEDDING_KEYS`, :data:`RECOGNITION_KEYS`).
 
     The same on both hosts. About a second for a ResNet-50 model.
     """
@@ -157,7 +170,9 @@ def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> F
         array = value.detach().cpu().contiguous()
         state.update(f"{key} {array.dtype} {tuple(array.shape)}\n".encode())
         state.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    settings: dict[str, Any] = {key: reduce(getitem, key.split("."), cfg) for key in EMBEDDING_KEYS}
+    is_recognition = cfg.MODEL.META_ARCHITECTURE == "Recognition"
+    keys = (*EMBEDDING_KEYS, *(RECOGNITION_KEYS if is_recognition else ()))
+    settings: dict[str, Any] = {key: reduce(getitem, key.split("."), cfg) for key in keys}
     if (node := cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY).NAME != "ProductSimilarity":
         settings["similarity"] = node
     if cfg.TEST.AUG.ENABLED:

@@ -1,4 +1,5 @@
-"""Catalogues: the photos that a gallery is built of, from a folder or a COCO file."""
+"""Catalogues: the photos that a gallery is built of, from a folder, a COCO file, or a registered
+data set of one garment an image."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from match_rcnn.catalogue.remote import files_below, is_address, joined
-from match_rcnn.d2 import PathManager
+from match_rcnn.d2 import DatasetCatalog, MetadataCatalog, PathManager
 from match_rcnn.data.coco import CocoFile, read_coco
+from match_rcnn.data.datasets import register_data_sets
+from match_rcnn.data.given_boxes import is_given
 from match_rcnn.data.image_size import IMAGE_SUFFIXES
-from match_rcnn.data.taxonomy import DEEPFASHION2, Taxonomy
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.structures import Garment
 
 #: What is kept of a COCO file's annotations as fields of the items, where the file has it.
@@ -52,7 +55,8 @@ def read_catalogue(
 
     Args:
         where: a folder, whose sub-folders count too, or a COCO file; or the address of one, such as
-            ``s3://shop/photos`` or ``s3://shop/photos.json``.
+            ``s3://shop/photos`` or ``s3://shop/photos.json``; or the name of a data set, such as
+            ``deepfashion_inshop_gallery``.
         image_root: of a COCO file; None: the file's own folder, or, for
             ``ROOT/annotations/SPLIT.json``, ``ROOT/SPLIT/image`` where that exists.
         taxonomy: of the COCO file's categories.
@@ -63,6 +67,8 @@ def read_catalogue(
     """
     if is_folder(where):
         return _folder(where)
+    if is_data_set(where):
+        return _recorded(str(where), taxonomy)
     file = Path(PathManager.get_local_path(str(where)))
     if not file.is_file():
         raise FileNotFoundError(f"no catalogue at {where}: expected a folder or a COCO file")
@@ -74,10 +80,20 @@ def is_folder(where: str | Path) -> bool:
     return not str(where).endswith(".json") if is_address(where) else Path(where).is_dir()
 
 
+def is_data_set(where: str | Path) -> bool:
+    """Whether it is no file and the name of a registered data set of one garment an image."""
+    if is_address(where) or Path(where).exists():
+        return False
+    register_data_sets([])
+    return str(where) in DatasetCatalog.list() and is_given(str(where))
+
+
 def default_image_root(where: str | Path) -> str | Path:
     """Where the photos of a catalogue are, see :func:`read_catalogue`."""
     if is_address(where):
         return where if is_folder(where) else str(where).rpartition("/")[0]
+    if is_data_set(where):
+        return Path(MetadataCatalog.get(str(where)).root)
     where = Path(where)
     if where.is_dir():
         return where
@@ -96,6 +112,38 @@ def _folder(where: str | Path) -> list[CatalogueImage]:
     if not images:
         raise FileNotFoundError(f"no images in {where} ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(images, key=lambda image: image.key)
+
+
+def _recorded(name: str, taxonomy: Taxonomy) -> list[CatalogueImage]:
+    """The images of a data set; what it calls a garment's category is a field as well."""
+    records, root = DatasetCatalog.get(name), MetadataCatalog.get(name).root
+    classes = MetadataCatalog.get(name).thing_classes
+    images = []
+    for record in records:
+        key = Path(record["file_name"]).relative_to(root).as_posix()
+        (annotation,) = record["annotations"]
+        box = np.array(annotation["bbox"], np.float32)
+        stated = {k: record[k] for k in ("item", "domain", "description") if k in record}
+        if "category_id" in annotation:
+            stated["category_name"] = classes[annotation["category_id"]]
+        garment = Garment(_category(stated.get("category_name"), taxonomy, name), box)
+        size = (record["width"], record["height"])
+        known = (Annotated("0", garment, {}),)
+        images.append(CatalogueImage(key, record["file_name"], size, known, stated))
+    return sorted(images, key=lambda image: image.key)
+
+
+def _category(name: str | None, taxonomy: Taxonomy, dataset: str) -> Category:
+    """Of a model that knows but one kind, that one."""
+    if taxonomy.num_categories == 1:
+        return taxonomy.categories[0]
+    try:
+        return taxonomy.named(name or "")
+    except ValueError as error:
+        raise ValueError(
+            f"{dataset} has garments of the category {name!r}, which the model does not know: "
+            f"{error}"
+        ) from error
 
 
 def _listed(file: Path, root: str | Path, taxonomy: Taxonomy) -> list[CatalogueImage]:

@@ -35,10 +35,10 @@ class QueryResult:
         """Plain values, without the embedding."""
         garment = self.garment.to_dict()
         del garment["embedding"]
-        return {"garment": garment, "hits": [_hit_to_json(hit) for hit in self.hits]}
+        return {"garment": garment, "hits": [hit_to_json(hit) for hit in self.hits]}
 
 
-def _hit_to_json(hit: Hit) -> dict[str, Any]:
+def hit_to_json(hit: Hit) -> dict[str, Any]:
     """An item's own values with the match's; the item's score is a detector's."""
     item = hit.item.to_json()
     own = {"score": hit.score, "probability": hit.probability, "similarity": hit.similarity}
@@ -88,6 +88,37 @@ def search_photo(
     return results
 
 
+def search_text(gallery: Gallery, model: Any, text: str, **wanted: Any) -> list[Hit]:
+    """The items nearest to the words of a text.
+
+    Args:
+        model: of words, as a :class:`~match_rcnn.catalogue.recognition.RecognitionModel` can be.
+        wanted: as :meth:`Gallery.search`.
+
+    Raises:
+        ValueError: the model knows no words, or not this one.
+    """
+    if not getattr(model, "vocabulary", None):
+        raise ValueError(
+            "the gallery's model knows no words; --text is for galleries of a model with WordHead, "
+            "such as configs/words_quick.yaml makes"
+        )
+    (hits,) = gallery.search(model.text_vector(text), **wanted)
+    return hits
+
+
+def hits_table(hits: Sequence[Hit]) -> str:
+    """The console's view of what a text found."""
+    rows = [_row(rank, hit) for rank, hit in enumerate(hits, 1)]
+    return tabulate(rows, headers="keys", floatfmt=".4g") if rows else "nothing found"
+
+
+def draw_hits(text: str, hits: Sequence[Hit], image_root: str | Path, *, upright: bool) -> Image:
+    """As :func:`draw_results`, of a text."""
+    query = labelled_cell(None, ["query", text])
+    return np.concatenate(_lines(query, hits, image_root, upright))
+
+
 def results_table(results: Sequence[QueryResult]) -> str:
     """The console's view: a table a garment."""
     parts = []
@@ -96,8 +127,7 @@ def results_table(results: Sequence[QueryResult]) -> str:
         score = "" if garment.score is None else f", score {garment.score:.2f}"
         box = " ".join(f"{v:.0f}" for v in garment.box)
         parts.append(f"garment {number}: {garment.category.name}{score}, box {box}")
-        rows = [_row(rank, hit) for rank, hit in enumerate(result.hits, 1)]
-        parts.append(tabulate(rows, headers="keys", floatfmt=".4g") if rows else "nothing found")
+        parts.append(hits_table(result.hits))
     return "\n".join(parts) or "no garment found in the photo"
 
 
@@ -125,17 +155,22 @@ def draw_results(
         upright: whether the items' boxes are on upright photos (detected ones are) or on stored
             pixels (annotated ones).
     """
-    lines = [line for result in results for line in _lines(photo, result, image_root, upright)]
+    lines = [
+        line
+        for result in results
+        for line in _lines(_marked(photo, result.garment), result.hits, image_root, upright)
+    ]
     return np.concatenate(lines or [labelled_cell(photo, ["no garment found"])])
 
 
-def _lines(photo: Image, result: QueryResult, image_root: str | Path, upright: bool) -> list[Image]:
-    marked = draw_garments(photo, [result.garment])
-    query = labelled_cell(
-        marked, ["query", result.garment.category.name], color_of(result.garment.category)
-    )
+def _marked(photo: Image, garment: Garment) -> Image:
+    caption = ["query", garment.category.name]
+    return labelled_cell(draw_garments(photo, [garment]), caption, color_of(garment.category))
+
+
+def _lines(query: Image, hits: Sequence[Hit], image_root: str | Path, upright: bool) -> list[Image]:
     cells = []
-    for rank, hit in enumerate(result.hits, 1):
+    for rank, hit in enumerate(hits, 1):
         kind = hit.item.category
         caption = [f"{rank}  p {hit.probability:.3f}", kind.name if kind else ""]
         cells.append(

@@ -2,6 +2,7 @@
 
     match-rcnn index --config-file C --weights W --catalogue photos --output shop.gallery
     match-rcnn index ... --catalogue catalogue.json --boxes annotated
+    match-rcnn index ... --catalogue deepfashion_inshop_gallery --boxes annotated
     match-rcnn index ... --num-gpus 8      (or: torchrun --nproc-per-node 8 tools/build...)
     match-rcnn index ... --index ivf       (for large galleries; needs match_rcnn[index])
     match-rcnn index ... --engine ray --address auto    (needs match_rcnn[ray])
@@ -27,7 +28,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = new_parser(__doc__, prog)
     parser.add_argument("--config-file", "--config", type=Path)
     parser.add_argument("--weights")
-    parser.add_argument("--catalogue", type=located, metavar="FOLDER|COCO.json", help="the photos")
+    parser.add_argument(
+        "--catalogue",
+        type=located,
+        metavar="FOLDER|COCO.json",
+        help="the photos; or a data set's name",
+    )
     parser.add_argument("--convert", type=Path, metavar="OLD", help="a gallery of format 1")
     parser.add_argument("--output", type=located, required=True, metavar="INDEX")
     parser.add_argument(

@@ -1,7 +1,8 @@
-"""Search a gallery by photo: a table of each garment's best matches, and a picture of them.
+"""Search a gallery by photo or words: a table of the best matches, and a picture of them.
 
 match-rcnn search --index shop.gallery --query photo.jpg --top 20 --output results
 match-rcnn search --index shop.gallery --query photo.jpg --category skirt
+match-rcnn search --index shop.gallery --text "striped dress"
 
 The model is the one that the gallery was built with, from where it was then.
 """
@@ -19,7 +20,9 @@ from match_rcnn.utils.files import located
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = new_parser(__doc__, prog)
     parser.add_argument("--index", type=located, required=True, help="what `index` made")
-    parser.add_argument("--query", type=Path, required=True, metavar="PHOTO")
+    query = parser.add_mutually_exclusive_group(required=True)
+    query.add_argument("--query", type=Path, metavar="PHOTO")
+    query.add_argument("--text", metavar="WORDS", help="of a gallery of a model that learned words")
     parser.add_argument("--top", type=int, default=20, metavar="K")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--category", metavar="NAME", help="find items of this category only")

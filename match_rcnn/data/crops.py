@@ -7,6 +7,7 @@ Shapes: ``L`` landmark slots (:data:`match_rcnn.data.sources.deepfashion.SLOTS`)
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -151,15 +152,29 @@ class CropMapper:
         box = ((region.reshape(2, 2) - origin) * scale).ravel()
         if mirrored:
             box[[0, 2]] = width - box[[2, 0]]
-        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        sample["height"], sample["width"] = photo.shape[:2]
-        sample["region"] = torch.from_numpy(region.astype(np.float32))
-        sample["box"] = torch.from_numpy(box.astype(np.float32))
+        sample |= _tensors(photo, image, region, box)
         if self.keep_truth:
             slots = _moved_slots(annotations[0], origin, scale, width if mirrored else None, box)
             sample["instances"] = self._truth(sample, annotations[0], slots, (height, width))
             sample["instances"].gt_words = torch.tensor([word])
         return sample
+
+    def given(self, photo: Image, box: Sequence[float]) -> dict[str, Any]:
+        """A sample, without labels, of a photo that is there already.
+
+        Args:
+            photo: (H, W, 3) in BGR.
+            box: x0, y0, x1, y1 in its pixels.
+
+        Raises:
+            ValueError: the box has no part in the photo.
+        """
+        annotation = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS}
+        region = self._region(annotation, photo.shape, "the photo")
+        image, origin, scale = self._view(photo, region)
+        if self.image_format == "RGB":
+            image = image[:, :, ::-1]
+        return _tensors(photo, image, region, ((region.reshape(2, 2) - origin) * scale).ravel())
 
     def _region(self, annotation: dict[str, Any], size: tuple[int, ...], file: str) -> FloatArray:
         """(4,) whole pixels within the photo."""
@@ -224,6 +239,16 @@ class CropMapper:
             gt_attributes=torch.from_numpy(np.array(attributes, dtype=np.int8))[None],
             gt_slots=torch.from_numpy(slots)[None],
         )
+
+
+def _tensors(photo: Image, image: Image, region: FloatArray, box: FloatArray) -> dict[str, Any]:
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        "height": photo.shape[0],
+        "width": photo.shape[1],
+        "region": torch.from_numpy(region.astype(np.float32)),
+        "box": torch.from_numpy(box.astype(np.float32)),
+    }
 
 
 def item_number(item: str) -> int:

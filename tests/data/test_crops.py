@@ -125,3 +125,16 @@ def test_bad_records(record):
 def test_bad_settings(key):
     with pytest.raises(ValueError, match=rf"RECOGNITION\.{key.upper()} must be from 0 to"):
         CropMapper(True, **{key: -0.1})
+
+
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+def test_a_photo_that_is_there_gives_what_its_file_gives(record, order):
+    mapper = CropMapper(False, keep_truth=False, size=32, margin=0.1, image_format=order)
+    photo = cv2.imread(str(record["file_name"]))
+    given = mapper.given(photo, record["annotations"][0]["bbox"])
+    read = mapper(record)
+    for key in ("image", "region", "box"):
+        assert torch.equal(given[key], read[key]), key
+    assert (given["height"], given["width"]) == (read["height"], read["width"])
+    with pytest.raises(ValueError, match=r"the photo has .* covers none"):
+        mapper.given(photo, [500, 500, 600, 600])

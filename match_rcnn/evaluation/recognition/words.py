@@ -58,7 +58,9 @@ class Words:
 def score_words(embeddings: FloatArray, vectors: FloatArray, has: BoolArray) -> dict[str, float]:
     """How well the products of vectors rank an image's words, and a word's images.
 
-    Equal products rank by index. Images without a word, and words without an image, take no part.
+    A figure is a word's over the images that have it, then the mean over words, each counting the
+    same as it does when a model learns. Equal products rank by index. Words that no image has take
+    no part.
 
     Args:
         embeddings: (N, D).
@@ -66,35 +68,51 @@ def score_words(embeddings: FloatArray, vectors: FloatArray, has: BoolArray) -> 
         has: (N, K) which image's description has which word.
 
     Returns:
-        ``mean_rank``: from 1, over all pairs of an image and a word of its own, the word's among
-        all words; ``chance_rank``, its value for a random order; ``recall10``: the share of these
-        words that are among the image's first ten; ``image_map``: over words, the mean average
-        precision of all images in the order of their products with the word.
+        ``mean_rank``: the word's, from 1, among all words of an image; ``recall10``: the share of
+        images among whose first ten words it is; ``image_map``: the average precision of all images
+        in the order of their products with the word. Beside each, as ``chance_...``, what a random
+        order gives (nearly, of the last: the share of images that have the word).
     """
-    words = ranks_of(embeddings, vectors, has)
-    found = {"mean_rank": float(words.mean()) + 1, "chance_rank": (has.shape[1] + 1) / 2}
-    found |= {f"recall{k}": float((words < k).mean()) for k in WORD_TOPS}
-    own, counts = ranks_of(vectors, embeddings, has.T), has.sum(0)
+    counts = has.sum(0)
+    seen = counts > 0
+
+    def over_words(values: FloatArray, words: IntArray) -> float:
+        sums = np.bincount(words, values, len(counts))
+        return float((sums[seen] / counts[seen]).mean())
+
+    ranks, words = ranks_of(embeddings, vectors, has)
+    found = {
+        "mean_rank": over_words((ranks + 1).astype(float), words),
+        "chance_rank": (len(counts) + 1) / 2,
+    }
+    for k in WORD_TOPS:
+        found[f"recall{k}"] = over_words((ranks < k).astype(float), words)
+        found[f"chance_recall{k}"] = min(1.0, k / len(counts))
     # Ranks of a word's images stand together, rising: the i-th of them has i right ones up to it.
+    ranks, _ = ranks_of(vectors, embeddings, has.T)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
-    precision = (np.arange(len(own)) - starts + 1) / (own + 1)
-    shares = np.bincount(np.repeat(np.arange(len(counts)), counts), precision, len(counts))
-    return {**found, "image_map": float((shares[counts > 0] / counts[counts > 0]).mean())}
+    precision = (np.arange(len(ranks)) - starts + 1) / (ranks + 1)
+    found["image_map"] = over_words(precision, np.repeat(np.arange(len(counts)), counts))
+    found["chance_image_map"] = float(counts[seen].mean() / len(has))
+    return found
 
 
-def ranks_of(queries: FloatArray, items: FloatArray, right: BoolArray) -> IntArray:
-    """The ranks, from 0, of each query's right items among all, query by query, rising.
+def ranks_of(queries: FloatArray, items: FloatArray, right: BoolArray) -> tuple[IntArray, IntArray]:
+    """Of each query's right items, query by query, the ranks among all, from 0, rising, and which
+    items these are.
 
     Args:
         queries: (Q, D).
         items: (G, D).
         right: (Q, G).
     """
-    parts: list[IntArray] = [np.zeros(0, np.int64)]
+    ranks: list[IntArray] = [np.zeros(0, np.int64)]
+    found: list[IntArray] = [np.zeros(0, np.int64)]
     step = max(1, _BLOCK // max(1, len(items)))
     for start in range(0, len(queries), step):
         scores = queries[start : start + step] @ items.T
         order = np.argsort(-scores, axis=1, kind="stable")
-        rows = np.take_along_axis(right[start : start + step], order, 1)
-        parts.append(np.nonzero(rows)[1])
-    return np.concatenate(parts)
+        rows, places = np.nonzero(np.take_along_axis(right[start : start + step], order, 1))
+        ranks.append(places)
+        found.append(order[rows, places])
+    return np.concatenate(ranks), np.concatenate(found)

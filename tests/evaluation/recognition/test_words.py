@@ -12,10 +12,11 @@ def test_by_hand():
     vectors = np.eye(2)
     embeddings = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
     found = score_words(embeddings, vectors, np.array([[0, 1], [1, 1], [0, 0]], bool))
-    # ranks 2; 1 (a tie, the first word before), 2
-    assert found["mean_rank"] == pytest.approx(5 / 3)
+    # the first word's rank is 1 (a tie, the first before), the second's 2 and 2
+    assert found["mean_rank"] == pytest.approx((1 + 2) / 2)
     assert found["chance_rank"] == 1.5
-    assert found["recall10"] == 1
+    assert found["recall10"] == found["chance_recall10"] == 1
+    assert found["chance_image_map"] == pytest.approx((1 / 3 + 2 / 3) / 2)
     # word 0: image 1 is second: 1/2; word 1: images 1 and 0 are second and third: (1/2 + 2/3) / 2
     assert found["image_map"] == pytest.approx((1 / 2 + (1 / 2 + 2 / 3) / 2) / 2)
 
@@ -34,12 +35,15 @@ def test_by_loops(monkeypatch, block):
     has = rng.random((12, 20)) < 0.2
     has[:, 3], has[4] = False, False
     found = score_words(embeddings, vectors, has)
-    ranks = []
+    ranks = {}
     for e, own in zip(embeddings, has, strict=True):
         order = sorted(range(20), key=lambda k: (-(e @ vectors[k]), k))
-        ranks += [order.index(k) + 1 for k in np.flatnonzero(own)]
-    assert found["mean_rank"] == pytest.approx(np.mean(ranks))
-    assert found["recall10"] == pytest.approx(np.mean(np.array(ranks) <= 10))
+        for k in np.flatnonzero(own):
+            ranks.setdefault(k, []).append(order.index(k) + 1)
+    assert found["mean_rank"] == pytest.approx(np.mean([np.mean(r) for r in ranks.values()]))
+    tens = [np.mean(np.array(r) <= 10) for r in ranks.values()]
+    assert found["recall10"] == pytest.approx(np.mean(tens))
+    assert found["chance_recall10"] == 0.5
     aps = [
         average_precision(embeddings @ vectors[k], has[:, k]) for k in range(20) if has[:, k].any()
     ]
