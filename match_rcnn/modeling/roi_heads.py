@@ -175,7 +175,8 @@ class MatchRCNNROIHeads(StandardROIHeads):
     def _detector_losses(
         self, features: Maps, sampled: list[Instances], targets: list[Instances]
     ) -> Losses:
-        is_trained = self._trained == self.streams
+        # Not ==: the one stream that there is may be trained alone.
+        is_trained = self._trained is self.streams
         return self._box_losses(features, sampled, targets) if is_trained else {}
 
     def _box_losses(

@@ -381,6 +381,15 @@ def test_alone_the_match_loss_is_the_same(features, targets, variant):
     assert alone["loss_match"].item() == pytest.approx(together["loss_match"].item(), rel=1e-5)
 
 
+def test_the_only_stream_can_be_trained_alone(features, targets):
+    options = {"MATCH_ON": True, "MASK_ON": False, "KEYPOINT_ON": False, "FEATURES": "pyramid"}
+    model = build("MatchRCNNROIHeads", **options)
+    model.train_only(MatchStream)
+    images = targets([[0, 3], [0]], visible=0.7)
+    make_pair(images)
+    assert train(model, features, images)[1].keys() == {"loss_match"}
+
+
 def test_the_pyramid_s_levels_are_chosen_by_config(features, targets):
     """Gradients of the match loss reach those levels and no others."""
 
