@@ -260,6 +260,19 @@ def _add_recognition_config(cfg: CfgNode) -> None:
     node.LANDMARKS.FC_DIMS = [1024, 1024]
     node.LANDMARKS.POSITION_WEIGHT = 1.0
     node.LANDMARKS.VISIBILITY_WEIGHT = 1.0
+    # A HeatmapBranch's convolutions have the first CONV_DIMS; each of UPSAMPLE_DIMS is a
+    # deconvolution to twice the side. SPREAD, share of the side: how far a target reaches; TARGET
+    # "gaussian", or "exponential" (Liu and Lu's code, with 8 of 224 pixels; Wang et al. do not
+    # say). GRAMMAR: how many recurrent layers refine the maps along CHAINS (lists of slots; none:
+    # the four kinematic and four symmetry chains of Wang et al.), of so many channels and such a
+    # kernel (not said); 0 for none.
+    node.LANDMARKS.UPSAMPLE_DIMS = []
+    node.LANDMARKS.SPREAD = 0.04
+    node.LANDMARKS.TARGET = "gaussian"
+    node.LANDMARKS.GRAMMAR = 0
+    node.LANDMARKS.CHAINS = []
+    node.LANDMARKS.GRAMMAR_DIM = 16
+    node.LANDMARKS.GRAMMAR_KERNEL = 7
     # What to look at, names of the registry of match_rcnn/modeling/recognition/attention.py such as
     # ["LandmarkAttention", "CategoryAttention"] (Wang et al. 2018) or ["UnifiedAttention"] (Liu and
     # Lu 2018); the widths of the latter two's networks (public code: the last one's), and how the

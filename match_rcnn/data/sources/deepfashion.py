@@ -30,6 +30,13 @@ SLOTS = (
     *("left_collar", "right_collar", "left_sleeve", "right_sleeve"),
     *("left_waistline", "right_waistline", "left_hem", "right_hem"),
 )
+#: Chains of landmarks that say something about each other, as Wang et al. (CVPR 2018) have them:
+#: along a garment, and across it.
+KINEMATIC_CHAINS = (
+    *(("left_collar", "left_waistline", "left_hem"), ("left_collar", "left_sleeve")),
+    *(("right_collar", "right_waistline", "right_hem"), ("right_collar", "right_sleeve")),
+)
+SYMMETRY_CHAINS = tuple(zip(SLOTS[::2], SLOTS[1::2], strict=True))
 #: Which slots a row's landmarks fill, by the type of the clothes: upper, lower and full body.
 SLOTS_OF_TYPE = {1: (0, 1, 2, 3, 6, 7), 2: (4, 5, 6, 7), 3: (0, 1, 2, 3, 4, 5, 6, 7)}
 #: Visibilities, and what stands for a slot that this type of clothes has not.

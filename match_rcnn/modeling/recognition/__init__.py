@@ -2,6 +2,7 @@
 
 from match_rcnn.modeling.recognition.attention import ATTENTION_REGISTRY, Attention
 from match_rcnn.modeling.recognition.heads import RECOGNITION_HEAD_REGISTRY, RecognitionHead
+from match_rcnn.modeling.recognition.heatmaps import HeatmapBranch
 from match_rcnn.modeling.recognition.landmarks import LANDMARK_BRANCH_REGISTRY, LandmarkBranch
 from match_rcnn.modeling.recognition.manipulation import MANIPULATOR_REGISTRY
 from match_rcnn.modeling.recognition.meta_arch import Recognition
@@ -14,6 +15,7 @@ __all__ = [
     "MANIPULATOR_REGISTRY",
     "RECOGNITION_HEAD_REGISTRY",
     "Attention",
+    "HeatmapBranch",
     "LandmarkBranch",
     "Recognition",
     "RecognitionHead",

@@ -46,8 +46,7 @@ class ConvBranch(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"MODEL.RECOGNITION.NORM must be one of {NORMS}, got {norm!r}")
+        self.convs = convolutions(channels, conv_dims, norm)
         if not conv_dims and not fc_dims:
             self.halvings, self.dim = 0, channels
             return
@@ -58,12 +57,6 @@ class ConvBranch(nn.Module):
                 f"a branch needs maps that can be halved {halvings} times, and FC_DIMS; got maps "
                 f"of {height} x {width} and FC_DIMS {list(fc_dims)}"
             )
-        layers: list[nn.Module] = []
-        for inner, outer in pairwise((channels, *conv_dims)):
-            conv = nn.Conv2d(inner, outer, 3, padding=1, bias=not norm)
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            layers += [conv, *([nn.BatchNorm2d(outer)] if norm else []), nn.ReLU()]
-        self.convs = nn.Sequential(*layers)
         self.halvings = halvings
         last = conv_dims[-1] if conv_dims else channels
         self.fcs = fully_connected(last * sides[0] * sides[1], fc_dims, dropout)
@@ -92,6 +85,29 @@ class ConvBranch(nn.Module):
             maps = nn.functional.max_pool2d(self.convs(maps), 2)
         vectors: torch.Tensor = self.fcs(maps.flatten(1))
         return vectors
+
+
+def convolutions(
+    inner: int, dims: Sequence[int], norm: str = "", upsample: Sequence[int] = ()
+) -> nn.Sequential:
+    """3x3 convolutions of these widths, then deconvolutions to twice the side, each with norm and
+    ReLU behind it.
+
+    Raises:
+        ValueError: an unknown norm.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"MODEL.RECOGNITION.NORM must be one of {NORMS}, got {norm!r}")
+    layers: list[nn.Module] = []
+    for i, (before, width) in enumerate(pairwise((inner, *dims, *upsample))):
+        layer: nn.Conv2d | nn.ConvTranspose2d
+        if i < len(dims):
+            layer = nn.Conv2d(before, width, 3, padding=1, bias=not norm)
+        else:
+            layer = nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=not norm)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        layers += [layer, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 def fully_connected(inner: int, dims: Sequence[int], dropout: float = 0.0) -> nn.Sequential:

@@ -12,7 +12,7 @@ from match_rcnn.modeling.recognition.attention import (
 )
 from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.landmarks import Landmarks
-from tests.modeling.recognition.test_recognition_model import SMALL, batch, config
+from tests.modeling.recognition.test_recognition_model import SMALL, batch, config, losses_of
 
 
 def found(n=2, side=4, seed=0):
@@ -124,3 +124,35 @@ def test_bad_configs(keys, message):
     keys = {f"MODEL__RECOGNITION__{key}": value for key, value in keys.items()}
     with pytest.raises(ValueError, match=message):
         build_model(config(**SMALL, **keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "heat", "attentions"),
+    [
+        ("fashion_grammar", 28, {"LandmarkAttention", "CategoryAttention"}),
+        ("liu_lu", 224, {"UnifiedAttention"}),
+    ],
+)
+def test_a_step_at_paper_size(name, heat, attentions):
+    """On the meta device: every shape of a step forth and back, without its seconds."""
+    cfg = config("VGG16", name, MODEL__WEIGHTS="")
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        model = build_model(cfg)
+        losses = losses_of(model, side=224)
+    names = ("landmarks", "visibility", "category", "attributes")
+    assert list(losses) == [f"loss_{name}" for name in names]
+    sum(losses.values()).backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+    assert set(model.attentions) == attentions
+    maps = torch.zeros(1, 512, 28, 28, device="meta")
+    assert model.landmark_branch(maps).heat.shape == (1, 8, heat, heat)
+
+
+@pytest.mark.parametrize("name", ["fashion_grammar", "liu_lu"])
+def test_a_step_of_the_quick_config(name):
+    model = build_model(config("quick", name))
+    losses = losses_of(model, side=96)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    assert not [n for n, p in model.named_parameters() if p.grad is None]

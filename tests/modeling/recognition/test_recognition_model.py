@@ -118,9 +118,9 @@ def test_a_stage_that_a_network_has_not():
         TorchvisionBackbone(name="mobilenet_v3_small", last="res9")
 
 
-def losses_of(model, iteration=0):
+def losses_of(model, iteration=0, **options):
     with EventStorage(iteration):
-        return model.train()(batch())
+        return model.train()(batch(**options))
 
 
 def test_a_training_step_gives_every_loss():
