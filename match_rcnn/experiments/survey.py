@@ -47,8 +47,10 @@ SYSTEMS = (
     System("Words", "words_quick", _WORDS),
     System("Words, linear heads", "words_linear_quick", _HEADS, base="Words"),
     System("Random features, linear heads", "words_linear_quick", _HEADS),
+    System("WTBI's network", "wtbi_quick", base=BASE),
     System("DARN", "darn_quick", _CONSUMERS),
     System("DARN, one tower", "darn_quick", (*_CONSUMERS, f"{_NODE}.DOMAIN_TOWERS", "False")),
+    System("GRNet", "grnet_quick"),
     System("FLAM, generator", "flam_quick", _FINE, base=BASE),
     System(
         "FLAM, residual memory",
@@ -94,6 +96,23 @@ CLAIMS = (
         "A tower for each domain finds more of consumers' articles in the shop than one for both "
         "(DARN; hit@20)",
         *("DARN", f"{_FOUND}/hit20", "DARN, one tower"),
+    ),
+    Claim(
+        "WTBI's network orders candidates better than the distance of the vectors "
+        "(consumer-to-shop, hit@1)",
+        *("WTBI's network", f"{_FOUND}/hit1", "WTBI's network", f"{_FOUND}_embedding/hit1"),
+    ),
+    Claim(
+        "The same in-shop",
+        *("WTBI's network", f"{_SEARCH}/hit1", "WTBI's network", f"{_SEARCH}_embedding/hit1"),
+    ),
+    Claim(
+        "GRNet's graph orders candidates better than its own shortlist (consumer-to-shop, hit@1)",
+        *("GRNet", f"{_FOUND}/hit1", "GRNet", f"{_FOUND}_embedding/hit1"),
+    ),
+    Claim(
+        "The same in-shop",
+        *("GRNet", f"{_SEARCH}/hit1", "GRNet", f"{_SEARCH}_embedding/hit1"),
     ),
     *(
         Claim(
