@@ -171,6 +171,8 @@ class RecognitionEvaluator(DatasetEvaluator):
             if values is not None and columns is not None and len(columns):
                 arrays[name] = values[:, columns]
         features = {name: arrays.pop(name) for name in set(arrays) - set(_FIELDS)}
+        if not self._groups:
+            arrays.pop("changed", None)
         self._write(images, arrays)
         scores = self._retrieval(images, arrays, features)
         scores |= self._recognition(images, arrays)

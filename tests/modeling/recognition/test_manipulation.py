@@ -1,12 +1,16 @@
 """Embedders, dictionary, generator, discriminator and memory against loops."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from match_rcnn.data.taxonomy import Attribute
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import ShapeSpec
+from match_rcnn.data.synthetic.wardrobe import FINE
+from match_rcnn.data.taxonomy import DEEPFASHION2, Attribute
 from match_rcnn.modeling.recognition import manipulation
 from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.manipulation import (
@@ -17,6 +21,8 @@ from match_rcnn.modeling.recognition.manipulation import (
     draw_exchanges,
     value_groups,
 )
+from match_rcnn.modeling.taxonomy import set_taxonomy
+from match_rcnn.utils.shipped import config_file
 
 DIM, SIZES, EMBEDDING = 6, (3, 2), 4
 FIRST = (0, 3)
@@ -342,3 +348,44 @@ def test_an_unknown_condition_is_refused():
         AttributeGenerator(
             dim=DIM, sizes=SIZES, embedding_dim=EMBEDDING, widths=(8,), condition="photo"
         )
+
+
+def config(**keys):
+    """The paper's sizes, with the fine labels' groups."""
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(config_file("flam_VGG16")))
+    names = [Attribute(name, f"group {n}") for n, group in enumerate(FINE) for name in group]
+    set_taxonomy(cfg, replace(DEEPFASHION2, attributes=tuple(names)))
+    for key, value in keys.items():
+        cfg.merge_from_list([f"MODEL.RECOGNITION.{key}", value])
+    return cfg
+
+
+@pytest.mark.parametrize("name", ["AttributeGenerator", "ResidualMemory"])
+def test_a_step_at_paper_size(name):
+    cfg = config(**{"MANIPULATION.NAME": name})
+    dim, sizes = cfg.MODEL.RECOGNITION.FUSION_DIM, [len(group) for group in FINE]
+    head = ManipulationHead(cfg, dim, ShapeSpec(channels=512))
+    drawn = torch.stack([torch.randint(0, size, (8,)) for size in sizes], 1)
+    labels = torch.cat([F.one_hot(v, n) * 2 - 1 for v, n in zip(drawn.T, sizes, strict=True)], 1)
+    own = features(torch.rand(8, dim))
+    before = [value.clone() for value in head.parameters()]
+    losses = head.losses(own, SimpleNamespace(attributes=labels))
+    sum(losses.values()).backward()
+    torch.optim.AdamW(head.parameters(), cfg.SOLVER.BASE_LR).step()
+    unmoved = [b for b, a in zip(before, head.parameters(), strict=True) if torch.equal(a, b)]
+    assert not unmoved
+    assert head.predict(own)["changed"].shape == (8, 26, dim)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"MANIPULATION.NAME": "Wish"}, "'Wish' is not known; there are AttributeGenerator, Res"),
+        ({"HEADS": ["ManipulationHead", "EmbeddingHead"]}, "both give embeddings"),
+        ({"MANIPULATION.TYPES": ("fit",)}, "no attribute is of the type 'fit'"),
+    ],
+)
+def test_configs_that_make_no_head(keys, message):
+    with pytest.raises(ValueError, match=message):
+        ManipulationHead(config(**keys), 16, ShapeSpec(channels=512))
