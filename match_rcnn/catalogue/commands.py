@@ -16,6 +16,7 @@ from match_rcnn.catalogue.photos import (
     read_catalogue,
 )
 from match_rcnn.catalogue.query import (
+    changing,
     draw_hits,
     draw_results,
     hit_to_json,
@@ -92,6 +93,8 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
         raise ValueError(f"--top must be at least 1, got {args.top}")
     if (args.shortlist or 0) < 0:
         raise ValueError(f"--shortlist must be at least 0, got {args.shortlist}")
+    if args.text and args.change:
+        raise ValueError("--change is of a --query photo, not of a --text")
     opened = Gallery.open(args.index)
     notes = opened.notes
     category = parse_category(args.category, opened.taxonomy) if args.category else None
@@ -115,6 +118,7 @@ def search(args: argparse.Namespace) -> tuple[str, Any]:
         drawn, name = draw_hits(args.text, hits, root, upright=upright), "-".join(tokens(args.text))
     else:
         wanted |= {"same_category": args.same_category, "shortlist": shortlist}
+        wanted["change"] = changing(model, args.change)
         results = search_photo(gallery, model, photo, top=args.top, **wanted)
         values, table = [result.to_json() for result in results], results_table(results)
         drawn, name = draw_results(photo, results, root, upright=upright), args.query.stem

@@ -1,8 +1,9 @@
 """A photo against a gallery: results of each garment, as a table and as a picture."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from match_rcnn.retrieval.gallery.items import CategoryFilter, GalleryItem, Hit
 from match_rcnn.retrieval.gallery.search import Where
 from match_rcnn.retrieval.second_stage import SecondStage
 from match_rcnn.structures import Garment
-from match_rcnn.utils.arrays import Image
+from match_rcnn.utils.arrays import Float32Array, Image
+
+#: Of an embedding (d,), that of another wish.
+Change = Callable[[Float32Array], Float32Array]
 
 _CELLS_A_LINE = 10
 
@@ -57,6 +61,7 @@ def search_photo(
     method: str = "auto",
     group_by: str | None = None,
     shortlist: int = 100,
+    change: Change | None = None,
 ) -> list[QueryResult]:
     """The ``top`` items for each garment of a photo.
 
@@ -65,8 +70,10 @@ def search_photo(
         category, where, method, group_by: see :meth:`Gallery.search`.
         same_category: only items of the garment's own category.
         shortlist: the model's similarity orders so many of the best; 0: none.
+        change: of a garment's embedding, what is searched for in its place; the similarity, which
+            sees the garment as it is, then orders nothing.
     """
-    similarity = model.similarity if shortlist else None
+    similarity = model.similarity if shortlist and change is None else None
     results = []
     for garment in model(photo):
         assert garment.embedding is not None, "a gallery's model gives embeddings"
@@ -76,7 +83,7 @@ def search_photo(
             own = {name: value[None] for name, value in garment.features.items()}
             second = SecondStage(similarity, own, shortlist)
         (hits,) = gallery.search(
-            garment.embedding,
+            garment.embedding if change is None else change(garment.embedding),
             top,
             category=wanted,
             where=where,
@@ -86,6 +93,40 @@ def search_photo(
         )
         results.append(QueryResult(garment, hits))
     return results
+
+
+def parse_changes(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """(type, value) of each ``type=value``, such as ``pattern=striped``.
+
+    Raises:
+        ValueError: another form, or a type twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        kind, _, value = (part.strip() for part in text.partition("="))
+        if not kind or not value:
+            raise ValueError(f"--change must be TYPE=VALUE, such as pattern=striped; got {text!r}")
+        if kind in found:
+            raise ValueError(f"--change has two values for {kind}: {found[kind]} and {value}")
+        found[kind] = value
+    return list(found.items())
+
+
+def changing(model: Any, texts: Sequence[str]) -> Change | None:
+    """What ``--change`` asks of a model; None where it asks nothing.
+
+    Raises:
+        ValueError: see :func:`parse_changes`; the model exchanges no attributes.
+    """
+    wishes = parse_changes(texts)
+    if not wishes:
+        return None
+    if not getattr(model, "can_change", False):
+        raise ValueError(
+            "the gallery's model exchanges no attributes; --change is for galleries of a model "
+            "with ManipulationHead, such as configs/flam_quick.yaml makes"
+        )
+    return partial(model.changed, wishes=wishes)
 
 
 def search_text(gallery: Gallery, model: Any, text: str, **wanted: Any) -> list[Hit]:

@@ -107,6 +107,23 @@ class RecognitionModel:
             changes["attributes"] = dict(zip(words, scores, strict=True))
         return replace(garment, **changes)
 
+    @property
+    def can_change(self) -> bool:
+        """Whether it exchanges attributes."""
+        return "ManipulationHead" in self._heads
+
+    @torch.no_grad()
+    def changed(self, embedding: Float32Array, wishes: Sequence[tuple[str, str]]) -> Float32Array:
+        """A garment's embedding (d,) with (type, value) after (type, value) exchanged.
+
+        Raises:
+            ValueError: the model does not know a type or a value.
+        """
+        vector = torch.from_numpy(embedding)[None].to(self._model.device)
+        moved = self._heads["ManipulationHead"].change(vector, wishes)[0]
+        found: Float32Array = moved.cpu().numpy()
+        return found
+
     def text_vector(self, text: str) -> Float32Array:
         """(d,) where a gallery's items lie whose photos say these words.
 

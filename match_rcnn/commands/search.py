@@ -3,6 +3,7 @@
 match-rcnn search --index shop.gallery --query photo.jpg --top 20 --output results
 match-rcnn search --index shop.gallery --query photo.jpg --category skirt
 match-rcnn search --index shop.gallery --text "striped dress"
+match-rcnn search --index shop.gallery --query photo.jpg --change "pattern=striped"
 
 The model is the one that the gallery was built with, from where it was then.
 """
@@ -28,6 +29,14 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     which.add_argument("--category", metavar="NAME", help="find items of this category only")
     which.add_argument(
         "--same-category", action="store_true", help="find items of the garment's category only"
+    )
+    parser.add_argument(
+        "--change",
+        action="append",
+        default=[],
+        metavar="TYPE=VALUE",
+        help="find the garment with this value in place of its own, such as pattern=striped; once "
+        "a type; of a gallery of a model that exchanges attributes",
     )
     parser.add_argument(
         "--where", metavar="SQL", help='find items that pass only, such as "price < 50"'
