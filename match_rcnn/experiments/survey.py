@@ -38,16 +38,39 @@ def _on(*train: str, test: Sequence[str] = (CATEGORY, INSHOP, CONSUMER)) -> tupl
 
 #: A fourth of each batch is of consumers, who are in one set alone.
 _CONSUMERS = _on("category", "consumer2shop")
+#: Without an embedding, which pairs would teach.
+_CATEGORIES = _on("category", test=(CATEGORY,))
 _WORDS, _FINE = _on("inshop", test=(INSHOP,)), _on("fine", test=(FINE,))
+_NO_ATTENTION = (*_CATEGORIES, f"{_NODE}.ATTENTION", "[]")
 _HEADS = _on("category", test=(CATEGORY, INSHOP))
-BASE = "FashionNet, losses at once"
+BASE, CLASSIFIER = "FashionNet, losses at once", "FashionNet, no triplets"
+_AT_ONCE = (f"{_NODE}.STAGES.LENGTHS", "()")
 SYSTEMS = (
     System("FashionNet", "fashionnet_quick"),
-    System(BASE, "fashionnet_quick", (f"{_NODE}.STAGES.LENGTHS", "()")),
+    System(BASE, "fashionnet_quick", _AT_ONCE),
+    System(
+        CLASSIFIER,
+        "fashionnet_quick",
+        (*_AT_ONCE, f"{_NODE}.HEADS", "['CategoryHead','AttributeHead']"),
+    ),
+    System("Fashion grammar, A_L and A_C", "fashion_grammar_quick", _CATEGORIES),
+    System("Fashion grammar, no attention", "fashion_grammar_quick", _NO_ATTENTION),
+    System(
+        "Heat maps alone",
+        "fashion_grammar_quick",
+        (*_NO_ATTENTION, f"{_NODE}.LANDMARKS.GRAMMAR", "0"),
+    ),
+    System("Liu and Lu", "liu_lu_quick", _CATEGORIES),
     System("Words", "words_quick", _WORDS),
     System("Words, linear heads", "words_linear_quick", _HEADS, base="Words"),
     System("Random features, linear heads", "words_linear_quick", _HEADS),
-    System("WTBI's network", "wtbi_quick", base=BASE),
+    System("WTBI's network", "wtbi_quick", base=CLASSIFIER),
+    System(
+        "WTBI's network, pairs side by side",
+        "wtbi_quick",
+        (f"{_NODE}.SIMILARITY.PAIR.INPUT", "concat"),
+        base=CLASSIFIER,
+    ),
     System("DARN", "darn_quick", _CONSUMERS),
     System("DARN, one tower", "darn_quick", (*_CONSUMERS, f"{_NODE}.DOMAIN_TOWERS", "False")),
     System("GRNet", "grnet_quick"),
@@ -88,6 +111,21 @@ _FOUND, _SEARCH = f"{CONSUMER}/consumer2shop", f"{INSHOP}/inshop"
 _CHANGED = f"{FINE}/manipulation"
 CLAIMS = (
     Claim(
+        "A grammar of landmarks finds them better than heat maps alone (landmark error, less is "
+        "better)",
+        *("Fashion grammar, no attention", _ERROR, "Heat maps alone"),
+        less=True,
+        digits=4,
+    ),
+    Claim(
+        "Attention to landmarks and by category tells categories better than none (top-3)",
+        *("Fashion grammar, A_L and A_C", _TOP3, "Fashion grammar, no attention"),
+    ),
+    Claim(
+        "One attention of U-shape does, too (Liu and Lu; top-3)",
+        *("Liu and Lu", _TOP3, "Heat maps alone"),
+    ),
+    Claim(
         "Vectors learned from words tell categories better than random features, by linear heads "
         "(top-3)",
         *("Words, linear heads", _TOP3, "Random features, linear heads"),
@@ -98,13 +136,18 @@ CLAIMS = (
         *("DARN", f"{_FOUND}/hit20", "DARN, one tower"),
     ),
     Claim(
-        "WTBI's network orders candidates better than the distance of the vectors "
+        "WTBI's network orders candidates better than the cosine of the vectors "
         "(consumer-to-shop, hit@1)",
         *("WTBI's network", f"{_FOUND}/hit1", "WTBI's network", f"{_FOUND}_embedding/hit1"),
     ),
     Claim(
         "The same in-shop",
         *("WTBI's network", f"{_SEARCH}/hit1", "WTBI's network", f"{_SEARCH}_embedding/hit1"),
+    ),
+    Claim(
+        "The same consumer-to-shop, of both vectors side by side, as the paper has them",
+        *("WTBI's network, pairs side by side", f"{_FOUND}/hit1"),
+        *("WTBI's network, pairs side by side", f"{_FOUND}_embedding/hit1"),
     ),
     Claim(
         "GRNet's graph orders candidates better than its own shortlist (consumer-to-shop, hit@1)",
