@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo street fashionnet docs test test-lowest lint format venv clean
+.PHONY: demo street fashionnet docs test test-browser test-lowest lint format venv clean
 
 venv: $(STAMP)
 
@@ -29,6 +29,12 @@ fashionnet: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
+
+# The page in a browser; Debian's Chromium, unless there is one.
+test-browser: $(STAMP)
+	command -v chromium chromium-browser google-chrome >/dev/null || apt-get install -y chromium
+	$(BIN)/python -m pip install --quiet --constraint requirements/constraints.txt --editable '.[browser]'
+	MATCH_RCNN_BROWSER=1 $(BIN)/python -m pytest tests/serving/test_page.py
 
 # Once more with the oldest versions that setup.py allows; LOWEST_PYTHON: one they are built for.
 LOWEST_PYTHON ?= python3.11

@@ -48,6 +48,15 @@ DATABASES_REQUIRE = [
 # Writing a model as ONNX and running it; running alone needs onnxruntime only.
 EXPORT_REQUIRES = ["onnx>=1.16", "onnxruntime>=1.18.1"]
 
+SERVE_REQUIRES = [
+    *GALLERY_REQUIRES,
+    "starlette>=0.45",
+    "uvicorn>=0.34",
+    "h11>=0.14",  # uvicorn's HTTP in Python, which match_rcnn.serving.limits adds to
+    "anyio>=4.0",
+    "prometheus_client>=0.20",
+]
+
 CCP_REQUIRES = ["scipy>=1.10"]  # Clothing Co-Parsing's pixel maps are MATLAB files
 
 # The documentation as a site: `make docs`.
@@ -62,15 +71,21 @@ EXTRAS_REQUIRE = {
     "ccp": CCP_REQUIRES,
     "export": EXPORT_REQUIRES,
     "docs": DOCS_REQUIRES,
+    "serve": SERVE_REQUIRES,
     "hub": ["huggingface_hub>=0.20"],  # weights named hf://owner/repository/file
     "timm": ["timm>=1.0"],  # its classifiers as backbones
     "wandb": ["wandb>=0.16"],
+    "browser": ["playwright>=1.49"],  # tests of the page; they use the machine's Chromium
     "dev": [
         *INDEX_REQUIRES,
         *DATABASES_REQUIRE,
         *CCP_REQUIRES,
         *EXPORT_REQUIRES,
         *DOCS_REQUIRES,
+        *SERVE_REQUIRES,
+        "httpx2>=2.0",  # starlette's TestClient; before 1.0 it wants
+        "httpx>=0.27",
+        "jsonschema>=4.20",
         "ruff>=0.15",
         "mypy>=1.15",
         "pytest>=8.0",
@@ -99,14 +114,20 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["match_rcnn", "match_rcnn.*"]), "match_rcnn.configs"],
-    # The configs lie at the top, where people find them, and go along inside of the package.
-    package_dir={"match_rcnn.configs": "configs"},
+    packages=[
+        *find_packages(include=["match_rcnn", "match_rcnn.*"]),
+        "match_rcnn.configs",
+        "match_rcnn.samples",
+    ],
+    # These lie at the top, where people find them, and go along inside of the package.
+    package_dir={"match_rcnn.configs": "configs", "match_rcnn.samples": "samples"},
     package_data={
         "match_rcnn.configs": ["*.yaml"],
+        "match_rcnn.samples": ["*.jpg"],
         "match_rcnn": ["py.typed", "models/*.safetensors"],
         "match_rcnn.data": ["*.json"],
         "match_rcnn.reporting": ["templates/*"],
+        "match_rcnn.serving": ["openapi.yaml", "page/*"],
         "match_rcnn.data.sources": ["*.json"],
         "match_rcnn.data.synthetic": ["*.json"],
     },

@@ -20,6 +20,7 @@ COMMANDS = {
     "measure": "lengths of garments: shoulders, chest, waist, sleeve, inseam, ...",
     "index": "index a catalogue of photos, so that it can be searched by photo",
     "search": "search a gallery by photo",
+    "serve": "a page and a JSON API to find garments and search a gallery",
     "train": "train or evaluate a model",
     "evaluate": "score result files",
     "report": "a page of tables and plots about runs",

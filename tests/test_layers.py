@@ -22,7 +22,7 @@ LAYERS = (
     ("inference",),
     ("predictor", "onnx", "evaluation"),
     ("catalogue", "engine"),
-    ("reporting",),
+    ("reporting", "serving"),
     ("experiments",),
     ("commands",),
     ("cli",),

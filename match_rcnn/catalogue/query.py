@@ -231,14 +231,19 @@ def _lines(query: Image, hits: Sequence[Hit], image_root: str | Path, upright: b
 
 
 def _crop(item: GalleryItem, image_root: str | Path, upright: bool) -> Image | None:
-    """The item's part of its photo; None where that cannot be read, or is not below the folder."""
+    """The item's part of its photo."""
+    image = item_photo(item, image_root, upright=upright)
+    return image if image is None or item.box is None else cut_box(image, item.box)
+
+
+def item_photo(item: GalleryItem, image_root: str | Path, *, upright: bool) -> Image | None:
+    """The item's photo; None where it cannot be read, or is not below the folder."""
     if not item.image or not is_below(joined(image_root, item.image), image_root):
         return None
     try:
-        image = read_image(joined(image_root, item.image), upright=upright)
+        return read_image(joined(image_root, item.image), upright=upright)
     except (ValueError, OSError):
         return None
-    return image if item.box is None else cut_box(image, item.box)
 
 
 def is_below(path: str | Path, folder: str | Path) -> bool:

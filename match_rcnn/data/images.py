@@ -34,6 +34,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "TruncatedImageError",
     "UnreadableImageError",
+    "decode_image",
     "read_image",
     "read_image_size",
     "write_image",
@@ -80,6 +81,13 @@ def read_image(
             data = file.read()
     except FileNotFoundError as error:
         raise MissingDataError(f"no image at {path}") from error
+    return decode_image(data, f"image {path}", format, upright=upright, decoder=decoder)
+
+
+def decode_image(
+    data: bytes, name: str, format: str = "BGR", *, upright: bool, decoder: str = DECODERS[0]
+) -> Image:
+    """An image of a file's bytes. Args and raises: as :func:`read_image`; name: for messages."""
     try:
         image = PILImage.open(io.BytesIO(data))  # reads no more than the header
         turn = _UPRIGHT.get(_orientation(image)) if upright else None
@@ -89,7 +97,7 @@ def read_image(
         if pixels is None:
             image.load()
     except Exception as error:  # PIL's decoders raise nearly anything on damaged files
-        raise UnreadableImageError(f"cannot read image {path}: {error}") from error
+        raise UnreadableImageError(f"cannot read {name}: {error}") from error
     if pixels is None:
         pixels = detection_utils.convert_PIL_to_numpy(image, format)
     return np.ascontiguousarray(pixels if turn is None else turn(pixels))

@@ -6,7 +6,7 @@ meanwhile is bounded by bytes, whatever the photos' sizes are.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -43,17 +43,62 @@ class Shot(NamedTuple):
     more: Any = None
 
 
-class _Ready(NamedTuple):
+class Ready(NamedTuple):
+    """A photo as the network takes it.
+
+    Attributes:
+        resized: (h, w, 3), in the model's order of colours.
+        size: height and width of the picture that results are in pixels of.
+        photo: itself, where it is needed later.
+    """
+
     resized: Image
-    size: tuple[int, int]  # height and width of the photo
-    photo: Image | None
+    size: tuple[int, int]
+    photo: Image | None = None
+
+
+class Batches:
+    """Which photos go through a predictor's network at once, and what comes of them."""
+
+    def __init__(self, predictor: MatchRCNNPredictor) -> None:
+        self._predictor = predictor
+        self._model: Any = predictor.model
+        self._on_cpu = next(self._model.parameters()).device.type == "cpu"
+
+    def fits(self, new: Ready, batch: Sequence[Ready]) -> bool:
+        """Whether a photo goes with a batch that is not empty."""
+        if self._padded(new) != self._padded(batch[0]):
+            return False
+        pixels = (len(batch) + 1) * new.resized.shape[0] * new.resized.shape[1]
+        photos = sum(r.size[0] * r.size[1] for r in (*batch, new))
+        return photos <= _PHOTO_PIXELS and (pixels <= _RESIZED_PIXELS or not self._on_cpu)
+
+    def _padded(self, ready: Ready) -> tuple[int, ...]:
+        unit = max(1, self._model.backbone.size_divisibility)
+        return tuple(-(-side // unit) * unit for side in ready.resized.shape[:2])
+
+    @torch.no_grad()
+    def garments(self, batch: Sequence[Ready]) -> list[list[Garment]]:
+        """The garments of each photo."""
+        inputs = [
+            {
+                "image": torch.as_tensor(r.resized.astype(np.float32).transpose(2, 0, 1)),
+                "height": r.size[0],
+                "width": r.size[1],
+            }
+            for r in batch
+        ]
+        predictor = self._predictor
+        return [
+            predictor.garments(predictor.shown(one["instances"])) for one in self._model(inputs)
+        ]
 
 
 @dataclass
 class _Waiting(Generic[T]):
     shot: Shot
     bytes: int
-    ready: Future[_Ready]
+    ready: Future[Ready]
     result: Future[T] | Exception | None = None
 
 
@@ -81,8 +126,7 @@ class BulkPredictor(Generic[T]):
             raise ValueError(f"expected a batch of 1 or more, got {batch}")
         self._predictor, self._finish, self._keep = predictor, finish, keep
         self._batch, self._threads = batch, threads
-        self._model: Any = predictor._predictor.model
-        self._on_cpu = next(self._model.parameters()).device.type == "cpu"
+        self._batches = Batches(predictor)
 
     def __call__(self, shots: Iterable[Shot]) -> Iterator[tuple[Shot, T | Exception]]:
         """Shots in their order, each with what became of it: an exception of :data:`BROKEN` if it
@@ -119,14 +163,14 @@ class BulkPredictor(Generic[T]):
         size = 3 * (resized + (shot.pixels if self._keep else 0))
         return _Waiting(shot, size, pool.submit(self._read, shot))
 
-    def _read(self, shot: Shot) -> _Ready:
+    def _read(self, shot: Shot) -> Ready:
         photo = self._predictor.read(shot.read())
         resized = self._predictor.resized(photo, shot.name)
-        return _Ready(resized, (photo.shape[0], photo.shape[1]), photo if self._keep else None)
+        return Ready(resized, (photo.shape[0], photo.shape[1]), photo if self._keep else None)
 
     def _predict(self, left: list[_Waiting[T]], pool: ThreadPoolExecutor) -> None:
         """The first that wait, and those that go with them."""
-        chosen: list[tuple[_Waiting[T], _Ready]] = []
+        chosen: list[tuple[_Waiting[T], Ready]] = []
         for one in left:
             if len(chosen) == self._batch or not (one.ready.done() or len(chosen) < 2):
                 break
@@ -135,40 +179,14 @@ class BulkPredictor(Generic[T]):
             except BROKEN as error:
                 one.result = error
                 continue
-            if not chosen or self._fits(ready, [r for _, r in chosen]):
+            if not chosen or self._batches.fits(ready, [r for _, r in chosen]):
                 chosen.append((one, ready))
         if not chosen:
             return
-        found = self._garments([ready for _, ready in chosen])
+        found = self._batches.garments([ready for _, ready in chosen])
         for (one, ready), garments in zip(chosen, found, strict=True):
             one.result = pool.submit(self._finish, one.shot, ready.size, ready.photo, garments)
             one.ready = Future()  # its image is held by nobody now
-
-    def _fits(self, new: _Ready, batch: list[_Ready]) -> bool:
-        if self._padded(new) != self._padded(batch[0]):
-            return False
-        pixels = (len(batch) + 1) * new.resized.shape[0] * new.resized.shape[1]
-        photos = sum(r.size[0] * r.size[1] for r in (*batch, new))
-        return photos <= _PHOTO_PIXELS and (pixels <= _RESIZED_PIXELS or not self._on_cpu)
-
-    def _padded(self, ready: _Ready) -> tuple[int, ...]:
-        unit = max(1, self._model.backbone.size_divisibility)
-        return tuple(-(-side // unit) * unit for side in ready.resized.shape[:2])
-
-    @torch.no_grad()
-    def _garments(self, batch: list[_Ready]) -> list[list[Garment]]:
-        inputs = [
-            {
-                "image": torch.as_tensor(r.resized.astype(np.float32).transpose(2, 0, 1)),
-                "height": r.size[0],
-                "width": r.size[1],
-            }
-            for r in batch
-        ]
-        predictor = self._predictor
-        return [
-            predictor.garments(predictor.shown(one["instances"])) for one in self._model(inputs)
-        ]
 
 
 def _is_over(one: _Waiting[Any], wait: bool) -> bool:

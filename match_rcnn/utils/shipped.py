@@ -11,6 +11,12 @@ def configs_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
+def samples_folder() -> Path:
+    """Where the sample photographs are, as the configs."""
+    inside = _PACKAGE / "samples"
+    return inside if inside.is_dir() else _PACKAGE.parent / "samples"
+
+
 def shipped_models() -> dict[str, Path]:
     """The models that come with the package, by name."""
     return {file.stem: file for file in sorted((_PACKAGE / "models").glob("*.safetensors"))}

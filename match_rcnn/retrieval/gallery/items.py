@@ -18,6 +18,9 @@ CategoryFilter = CategoryLike | Collection[CategoryLike] | None
 _EXTRAS = {"faiss": "index", "qdrant_client": "databases", "ray": "ray"} | {
     "fsspec": "cloud",
     "huggingface_hub": "hub",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 
 

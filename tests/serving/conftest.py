@@ -1,0 +1,98 @@
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+
+for package in ("starlette", "lance", "prometheus_client"):
+    pytest.importorskip(package)
+from starlette.testclient import TestClient
+
+from match_rcnn.catalogue.indexing import build_gallery
+from match_rcnn.catalogue.model import GalleryModel
+from match_rcnn.catalogue.photos import read_catalogue
+from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.retrieval.gallery.gallery import Gallery
+from match_rcnn.serving.app import Metrics, build_app, server
+from match_rcnn.serving.limits import Limits
+from match_rcnn.serving.service import Service
+
+
+@pytest.fixture(scope="session")
+def predictor(model_file):
+    return MatchRCNNPredictor.pretrained(model_file)
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory, write_photos):
+    """A folder of four photos of noise."""
+    sizes = {f"p{n} & co.jpg": (60 + 20 * n, 80) for n in range(4)}
+    return write_photos(tmp_path_factory.mktemp("catalogue"), sizes, seed=1)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, catalogue, predictor, model_file):
+    model = GalleryModel(predictor)
+    photos = read_catalogue(catalogue, None, model.taxonomy)
+    notes = {"image_root": str(catalogue), "weights": str(model_file)}
+    folder = tmp_path_factory.mktemp("built") / "shop.gallery"
+    build_gallery(folder, photos, model, notes=notes)
+    assert len(Gallery.open(folder)) == 20
+    return folder
+
+
+@pytest.fixture
+def gallery(tmp_path, built):
+    """The folder of a gallery of five garments a photo, of one's own."""
+    return shutil.copytree(built, tmp_path / "shop.gallery")
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """(H, W, 3), and itself as a PNG."""
+    noise = np.random.default_rng(5).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(noise, (9, 9), 0)
+    return image, cv2.imencode(".png", image)[1].tobytes()
+
+
+@pytest.fixture
+def serving(predictor):
+    """``serving(gallery, **limits)``: a client of a service of the tiny model."""
+    made = []
+
+    def serve(gallery=None, **limits):
+        metrics = Metrics()
+        made.append(
+            Service(predictor, gallery, limits=Limits(**limits), seen=metrics.batches.observe)
+        )
+        app = build_app(made[-1], metrics)
+        return TestClient(app, "http://localhost", raise_server_exceptions=False)
+
+    yield serve
+    for service in made:
+        service.close()
+
+
+@pytest.fixture(scope="session")
+def listening():
+    """``with listening(app, limits) as port``: the app behind uvicorn, as ``serve`` has it."""
+
+    @contextmanager
+    def listen(app, limits):
+        own = server(app, limits, "127.0.0.1", 0)
+        thread = threading.Thread(target=own.run, daemon=True)
+        thread.start()
+        while not own.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        try:
+            yield own.servers[0].sockets[0].getsockname()[1]
+        finally:
+            own.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+    return listen
