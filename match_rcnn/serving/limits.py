@@ -162,6 +162,7 @@ def impatient(seconds: float) -> type[H11Protocol]:
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
+            self.access_log = False  # whatever the loggers of this process are set to
             super().connection_made(transport)
             self._wind_up()
 

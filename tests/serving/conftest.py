@@ -2,6 +2,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 
 import cv2
@@ -39,13 +40,18 @@ def built(tmp_path_factory, catalogue, predictor, model_file):
     notes = {"image_root": str(catalogue), "weights": str(model_file)}
     folder = tmp_path_factory.mktemp("built") / "shop.gallery"
     build_gallery(folder, photos, model, notes=notes)
-    assert len(Gallery.open(folder)) == 20
+    gallery = Gallery.open(folder)
+    assert len(gallery) == 20
+    first = [item for item in gallery if item.id.endswith("#0")]
+    skirt = model.taxonomy.named("skirt")  # a model of random weights finds one category alone
+    vectors = gallery.vectors([item.id for item in first])
+    gallery.replace([replace(item, category=skirt) for item in first], vectors)
     return folder
 
 
 @pytest.fixture
 def gallery(tmp_path, built):
-    """The folder of a gallery of five garments a photo, of one's own."""
+    """The folder of a gallery of one's own: five garments a photo, the first a skirt."""
     return shutil.copytree(built, tmp_path / "shop.gallery")
 
 

@@ -199,7 +199,7 @@ function list(busy) {
     : state.item ? `${sentence(photo.item?.category ?? "an item")} ${state.item}`
     : garments.length || !photo.garments.length ? `${found}${about.gallery && garments.length ? ". Choose one to search for it" : ""}.`
     : `None of ${photo.garments.length} garments is that certain.`;
-  const held = document.activeElement?.dataset?.garment;
+  const held = $("garments").contains(document.activeElement) && document.activeElement.dataset.garment;
   $("garments").replaceChildren(...garments.map((garment) => {
     const button = make("button", { type: "button", "data-garment": garment.number,
       "aria-pressed": state.garment === garment.number },
@@ -208,8 +208,7 @@ function list(busy) {
     button.onclick = () => choose(garment.number);
     return make("li", {}, button);
   }));
-  if (held && $("garments").contains(document.activeElement) === false)
-    document.querySelector(`#garments [data-garment="${held}"]`)?.focus();
+  if (held) document.querySelector(`#garments [data-garment="${held}"]`)?.focus();
 }
 
 function choose(garment) {
