@@ -93,7 +93,7 @@ def test_every_module_that_is_imported_is_declared(wanted):
 def installed(tmp_path_factory):
     """A folder that holds what the wheel holds."""
     folder = tmp_path_factory.mktemp("wheel")
-    for part in ("match_rcnn", "configs"):
+    for part in ("match_rcnn", "configs", "samples"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, folder / "source" / part, ignore=ignored)
     for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
@@ -115,6 +115,8 @@ def test_the_wheel_has_the_command_and_the_configs(installed):
     assert "match-rcnn = match_rcnn.cli:main" in entry.read_text()
     configs = {path.name for path in (installed / "match_rcnn/configs").glob("*.yaml")}
     assert configs == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    samples = {path.name for path in (installed / "match_rcnn/samples").glob("*.jpg")}
+    assert samples == {path.name for path in (ROOT / "samples").glob("*.jpg")}
 
 
 def test_the_wheel_predicts_from_another_folder(installed, model_file, write_photos, tmp_path):

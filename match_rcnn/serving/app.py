@@ -178,7 +178,10 @@ class Api:
         vector = asked.get("embedding")
         if item is None and not isinstance(vector, list):
             raise Refused(400, "expected an embedding as a list of numbers")
-        return Answer(await self._service.search(vector, item, _wish(asked)))
+        features = asked.get("features") or {}
+        if not isinstance(features, dict):
+            raise Refused(400, "expected features by name")
+        return Answer(await self._service.search(vector, features, item, _wish(asked)))
 
     async def _items(self, request: Request) -> Response:
         asked = request.query_params

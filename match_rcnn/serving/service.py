@@ -4,7 +4,7 @@ It keeps nothing of a request: who searches for a garment of a photo sends its e
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,8 +22,10 @@ from match_rcnn.inference.bulk import Ready
 from match_rcnn.inference.cells import cut_box
 from match_rcnn.inference.measures import measure, read_rules
 from match_rcnn.inference.predictor import MatchRCNNPredictor
+from match_rcnn.modeling.similarity import CATEGORY
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryItem, parse_category
+from match_rcnn.retrieval.second_stage import SecondStage
 from match_rcnn.serving.batching import Batcher
 from match_rcnn.serving.limits import Limits, Refused, decode_photo, in_time, refused
 from match_rcnn.structures import Garment
@@ -142,32 +144,59 @@ class Service:
     ) -> dict[str, Any]:
         """The embeddings of boxes, or of the garments that the model finds."""
         garments = await self._described(data, boxes, category)
-        return {"garments": [one.to_dict() for one in garments]}
+        return {"garments": [_values(one) for one in garments]}
 
     async def search_photo(self, data: bytes, wish: Wish) -> dict[str, Any]:
         """What the gallery has like each garment of a photo."""
         self._check(wish)
         garments = await self._described(data, (), None)
-        vectors = np.array([one.embedding for one in garments], np.float32)
         if not garments:
             return {"results": []}
-        hits = await self._on_shelf(lambda gallery: _search(gallery, vectors, wish))
+        vectors = np.array([one.embedding for one in garments], np.float32)
+        named = self.predictor.features
+        second = self._second({n: np.stack([one.features[n] for one in garments]) for n in named})
+        hits = await self._on_shelf(lambda gallery: _search(gallery, vectors, wish, second))
         found = zip(garments, hits, strict=True)
         return {"results": [QueryResult(garment, own).to_json() for garment, own in found]}
 
-    async def search(self, embedding: Any, item: str | None, wish: Wish) -> dict[str, Any]:
-        """What the gallery has like a vector, or like one of its items, which is left out."""
+    async def search(
+        self, embedding: Any, features: Mapping[str, Any], item: str | None, wish: Wish
+    ) -> dict[str, Any]:
+        """What the gallery has like a vector, or like one of its items, which is left out.
+
+        Args:
+            features: what a model's similarity compares beside the vector; without them results
+                are in the order of the first stage.
+        """
         self._check(wish)
 
         def work(gallery: Gallery) -> list[Any]:
-            if item is None:
-                return _search(gallery, _vector(embedding), wish)
-            with refused(404):
-                vectors = gallery.vectors([item])
-            return _search(gallery, vectors, wish, without=item)
+            if item is not None:
+                found = _item(gallery, item)
+                own = self._features(gallery, found)
+                return _search(gallery, gallery.vectors([item]), wish, self._second(own), item)
+            rows = {name: _numbers(value)[None] for name, value in features.items()}
+            vectors = _numbers(embedding).astype(np.float32)
+            return _search(gallery, vectors, wish, self._second(rows))
 
         (hits,) = await self._on_shelf(work)
         return {"results": [{"garment": None, "hits": [hit_to_json(hit) for hit in hits]}]}
+
+    def _second(self, features: Mapping[str, Any]) -> SecondStage | None:
+        """How candidates are ordered: features (Q, *shape) by name. None without a similarity, or
+        without what it compares."""
+        similarity, named = self.predictor.similarity, self.predictor.features
+        if similarity is None or not named or not set(named) <= features.keys():
+            return None
+        return SecondStage(similarity, {name: features[name] for name in named})
+
+    def _features(self, gallery: Gallery, item: GalleryItem) -> dict[str, Any]:
+        """(1, *shape) of what the gallery keeps of an item, by name."""
+        kept = [name for name in self.predictor.features if name != CATEGORY]
+        found: dict[str, Any] = {name: gallery.vectors([item.id], name) for name in kept}
+        if item.category is not None:
+            found[CATEGORY] = np.array([self.taxonomy.index(item.category.id)])
+        return found
 
     async def add(
         self,
@@ -188,6 +217,7 @@ class Service:
                 score=one.score,
                 product=product,
                 attributes=tuple(one.attributes or ()),
+                features={n: v for n, v in one.features.items() if n != CATEGORY},
             )
             for number, one in enumerate(garments)
         ]
@@ -287,7 +317,7 @@ class Service:
             {**length.to_dict(), "lines": drawn}
             for length, drawn in zip(lengths, lines, strict=True)
         ]
-        return {**own.to_dict(), "shape": outline(garment, scale), "measures": measures}
+        return {**_values(own), "shape": outline(garment, scale), "measures": measures}
 
     def _check(self, wish: Wish) -> None:
         if self._gallery is None:
@@ -325,22 +355,39 @@ def _item(gallery: Gallery, name: str) -> GalleryItem:
         raise Refused(404, "the gallery has no item of this id") from error
 
 
-def _vector(values: list[Any]) -> Float32Array:
+def _numbers(values: Any) -> Any:
     try:
-        return np.array(values, np.float32)
-    except (TypeError, ValueError) as error:
-        raise Refused(400, "expected an embedding as a list of numbers") from error
+        found = np.array(values)
+    except ValueError as error:
+        raise Refused(400, "expected numbers, in lists of equal lengths") from error
+    if found.dtype.kind not in "if":
+        raise Refused(400, "expected numbers, in lists of equal lengths")
+    return found
 
 
 def _search(
-    gallery: Gallery, vectors: Float32Array, wish: Wish, without: str | None = None
+    gallery: Gallery,
+    vectors: Float32Array,
+    wish: Wish,
+    second: SecondStage | None = None,
+    without: str | None = None,
 ) -> list[Any]:
     quoted = None if without is None else without.replace("'", "''")
     where = None if quoted is None else f"id <> '{quoted}'"
     with refused():
         return gallery.search(
-            vectors, wish.top, category=wish.category, where=where, group_by=wish.group_by
+            vectors,
+            wish.top,
+            category=wish.category,
+            where=where,
+            group_by=wish.group_by,
+            second=second,
         )
+
+
+def _values(garment: Garment) -> dict[str, Any]:
+    """With what a similarity compares, if the model has one."""
+    return {**garment.to_dict(), "features": dict(garment.features)}
 
 
 def _scaled(garment: Garment, scale: Float32Array) -> Garment:

@@ -434,7 +434,7 @@ async function search() {
   document.body.classList.add("searching");
   $("none").textContent = "";
   try {
-    const query = state.item ? { item: state.item } : { embedding: garment?.embedding ?? await boxed() };
+    const query = state.item ? { item: state.item } : pick(garment ?? await boxed());
     const body = JSON.stringify({ ...query, top: 24, category: state.category || null, group_by: state.group });
     const { results } = await askJson("/search", { method: "POST", body, headers: { "content-type": "application/json" } });
     if (what !== searched) return;
@@ -448,11 +448,13 @@ async function search() {
   document.body.classList.remove("searching");
 }
 
-/** The embedding of one's own box, as the model sees it or of the category that was said. */
+const pick = ({ embedding, features }) => ({ embedding, features });
+
+/** One's own box as a garment, as the model sees it or of the category that was said. */
 async function boxed() {
   const at = new URLSearchParams({ box: state.box.join(",") });
   if (state.kind) at.set("category", state.kind);
-  return (await askJson(`/embed?${at}`, sending(photo.blob))).garments[0].embedding;
+  return (await askJson(`/embed?${at}`, sending(photo.blob))).garments[0];
 }
 
 function cards(hits) {
@@ -469,7 +471,7 @@ function cards(hits) {
     const link = make("a", { href: address(next), "data-id": hit.id, title: hit.id,
       "aria-label": `${kind}, ${percent(hit.probability)} alike, ${hit.id}; search for it` },
       picture,
-      make("span", { class: "alike" }, percent(hit.probability), make("small", { title: "match score, of which the percentage is the probability" }, hit.score.toFixed(2))),
+      make("span", { class: "alike" }, percent(hit.probability), make("small", { title: "match score, of which the percentage is the probability" }, (hit.similarity ?? hit.score).toFixed(2))),
       make("span", { class: "name" }, kind),
       make("span", { class: "name" }, hit.product ?? hit.id));
     link.onclick = (event) => {
