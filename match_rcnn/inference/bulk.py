@@ -17,6 +17,7 @@ import torch
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.structures import Garment
 from match_rcnn.utils.arrays import Image
+from match_rcnn.utils.memory import give_back
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ BROKEN = (ValueError, OSError)
 _WAITING_BYTES = 192 << 20  # of images that are read, or about to be
 _RESIZED_PIXELS = 2 << 20  # of a batch on the CPU: there larger ones gain nothing
 _PHOTO_PIXELS = 64 << 20  # of a batch's photos, at whose size its masks are
+_GIVE_BACK = 64  # images after which freed memory goes back to the system
 
 
 class Shot(NamedTuple):
@@ -133,6 +135,7 @@ class BulkPredictor(Generic[T]):
         could not be read."""
         coming, ended = iter(shots), False
         waiting: deque[_Waiting[T]] = deque()
+        given = 0
         with ThreadPoolExecutor(self._threads, "predict") as pool:
             while True:
                 while not ended and self._has_room(waiting):
@@ -147,6 +150,9 @@ class BulkPredictor(Generic[T]):
                     self._predict(left, pool)
                 while waiting and _is_over(waiting[0], wait=not left):
                     one = waiting.popleft()
+                    given += 1
+                    if given % _GIVE_BACK == 0:
+                        give_back()
                     assert one.result is not None
                     yield (
                         one.shot,

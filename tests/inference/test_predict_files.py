@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from match_rcnn.inference import bulk
 from match_rcnn.inference.bulk import BulkPredictor
 from match_rcnn.inference.predict_files import picture_name, predict_files
 from match_rcnn.inference.predictor import MatchRCNNPredictor
@@ -81,6 +82,15 @@ def test_batches_hold_photos_of_one_size_after_padding(predictor, photos, batch,
     assert all(len(one) == 1 for one in padded)
     # What is read when the model is free goes along: at least two, as it waits for a second.
     assert min(batch, 2) <= max(map(len, shapes)) <= min(batch, 5)
+
+
+def test_freed_memory_is_given_back_on_the_way(predictor, photos, tmp_path, monkeypatch):
+    """However long the run: after every so many images, not at the end."""
+    times = []
+    monkeypatch.setattr(bulk, "_GIVE_BACK", 4)
+    monkeypatch.setattr(bulk, "give_back", lambda: times.append(1))
+    predict_files(predictor, [photos], tmp_path / "out", batch=2)
+    assert len(times) == (len(SIZES) + 1) // 4  # one file is broken
 
 
 def test_pictures_of_one_stem_do_not_overwrite_each_other(predictor, photos, tmp_path):
