@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from match_rcnn import cli
+from match_rcnn.commands.predict import predictor_of
 from match_rcnn.utils.shipped import config_file, configs_folder
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +95,16 @@ def test_configs_by_name_and_by_path(tmp_path, monkeypatch):
     for wrong in ("nothing", "other/quickstart_match.yaml"):
         with pytest.raises(FileNotFoundError, match="quickstart_match"):
             config_file(wrong)
+
+
+def test_garments_are_shown_from_the_models_own_score_on(model_file):
+    """As from Python; 0.5 where the model has no score of its own."""
+
+    def shown_from(*words):
+        args = cli.command_parser("predict").parse_args(["x.jpg", "--output", "out", *words])
+        return predictor_of(args)._threshold
+
+    weights = ("--weights", str(model_file))
+    assert shown_from(*weights) == 0.5
+    assert shown_from(*weights, "--opts", "TEST.SHOWN_FROM", "0.17") == 0.17
+    assert shown_from(*weights, "--score-threshold", "0") == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from match_rcnn.commands import Answer, new_parser
+from match_rcnn.utils.memory import bound_primitives
 
 if TYPE_CHECKING:
     from match_rcnn.inference.predictor import MatchRCNNPredictor
@@ -50,7 +51,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="file, or name of a config of the package; default: the model file's own, or the "
         "config.yaml beside a checkpoint",
     )
-    parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        metavar="S",
+        help="default: the model's own (TEST.SHOWN_FROM), 0.5 where it has none",
+    )
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="overrides of the config"
     )
@@ -59,8 +65,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def predictor_of(args: argparse.Namespace) -> "MatchRCNNPredictor":
     """The model that :func:`add_model`'s arguments say."""
     from match_rcnn.inference.predictor import MatchRCNNPredictor
+    from match_rcnn.inference.weights import model_config
 
-    return MatchRCNNPredictor.from_files(args.config, args.weights, args.score_threshold, args.opts)
+    bound_primitives()
+    cfg = model_config(args.weights, args.config, args.opts)
+    threshold: float | None = args.score_threshold
+    if threshold is None:
+        threshold = cfg.TEST.SHOWN_FROM or 0.5
+    return MatchRCNNPredictor(cfg, threshold)
 
 
 def run(args: argparse.Namespace) -> Answer:
