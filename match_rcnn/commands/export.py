@@ -27,7 +27,11 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Answer:
-    written = export(model_config(args.weights, args.config_file, args.opts), args.output)
+    cfg = model_config(args.weights, args.config_file, args.opts)
+    views, cfg.TEST.AUG.ENABLED = cfg.TEST.AUG.ENABLED, False
+    written = export(cfg, args.output)
     files, opset = written["files"], written["opset"]
     text = f"{args.output}: {len(files)} ONNX files, opset {opset}"
+    if views:
+        text += "\nit sees each photo once, where the model in torch sees it mirrored as well"
     return Answer(text, {"output": str(args.output), "opset": opset, "files": files})
