@@ -5,7 +5,6 @@ build or by the pages.
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("MATCH_RCNN_HOST", "lite")
 
 from sphinx.errors import ExtensionError  # noqa: E402
 
@@ -25,6 +23,7 @@ root_doc = "docs/README"
 include_patterns = ["README.md", "docs/**", "configs/*.md", "datasets/*.md", "samples/*.md"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
+suppress_warnings = ["docutils"]  # docstrings are written to be read as they stand, (N, *shape)
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
@@ -48,7 +47,7 @@ NAVIGATION = {
     "Evaluation": ["docs/evaluation", "docs/recognition_protocols"],
     "Matching": ["docs/matching", "docs/ablation"],
     "Gallery": ["docs/gallery"],
-    "Recognition systems": ["docs/fashionnet", "docs/attributes"],
+    "Recognition systems": ["docs/fashionnet", "docs/survey", "docs/attributes"],
     "Without torch, and fast": ["docs/export", "docs/benchmarks"],
     "detectron2": ["docs/detectron2", "docs/host_differences"],
     "Reference": ["docs/reference/commands", "docs/reference/python", "README"],
