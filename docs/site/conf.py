@@ -47,7 +47,7 @@ NAVIGATION = {
     "Evaluation": ["docs/evaluation", "docs/recognition_protocols"],
     "Matching": ["docs/matching", "docs/ablation"],
     "Gallery": ["docs/gallery"],
-    "Recognition systems": ["docs/fashionnet", "docs/survey", "docs/attributes"],
+    "Recognition systems": ["docs/systems", "docs/fashionnet", "docs/survey", "docs/attributes"],
     "Without torch, and fast": ["docs/export", "docs/benchmarks"],
     "detectron2": ["docs/detectron2", "docs/host_differences"],
     "Reference": ["docs/reference/commands", "docs/reference/python", "README"],
