@@ -39,7 +39,9 @@ html_additional_pages = {"index": "index.html"}
 
 #: The pages below each heading, in their order; from the root without their suffix.
 NAVIGATION = {
-    "First photo": ["docs/first_photo", "docs/street_model", "docs/commands", "docs/measures"],
+    "First photo": [
+        *("docs/first_photo", "docs/street_model", "docs/commands", "docs/serve", "docs/measures"),
+    ],
     "Your own data": ["docs/your_data", "docs/deepfashion2", "datasets/README", "samples/README"],
     "Training": [
         *("docs/training", "docs/model", "configs/README", "docs/endurance", "docs/accuracy"),
