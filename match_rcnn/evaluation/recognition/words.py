@@ -35,7 +35,7 @@ class Words:
         heads = getattr(getattr(model, "module", model), "heads", None)
         if heads is None or "WordHead" not in heads:
             return None
-        vectors = heads["WordHead"].vectors.detach().double().cpu().numpy()
+        vectors = heads["WordHead"].own_vectors().detach().double().cpu().numpy()
         return cls(Vocabulary(words), vectors)
 
     def scores(

@@ -108,10 +108,15 @@ class WordHead(RecognitionHead):
             "pred_word_scores": best.values,
         }
 
+    def own_vectors(self) -> Tensor:
+        """(K, D) less what all words have in common: the softmax is the same with any of it, so it
+        says nothing of a word. By products with these, images are ranked for a word."""
+        return self.vectors - self.vectors.mean(0)
+
     def text_vector(self, words: Tensor) -> Tensor:
         """(n,) places -> (D,) where images lie that have all of these words: the sum of the words'
         directions, with length 1."""
-        return F.normalize(F.normalize(self.vectors[words], dim=-1).sum(0), dim=-1)
+        return F.normalize(F.normalize(self.own_vectors()[words], dim=-1).sum(0), dim=-1)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """

@@ -2,13 +2,19 @@
 
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from match_rcnn.config import get_match_rcnn_cfg
+from match_rcnn.d2 import Boxes, EventStorage, Instances, build_model
+from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.modeling.recognition.features import Features
 from match_rcnn.modeling.recognition.truth import Truth
 from match_rcnn.modeling.recognition.words import WordHead, word_losses
+from match_rcnn.modeling.taxonomy import set_taxonomy
 
 DOUBLE = torch.float64
 
@@ -112,6 +118,8 @@ def test_predictions_and_texts():
     assert found["embedding"].tolist() == [[0, 1]]
     assert found["pred_words"].tolist() == [[1, 0, 2]]
     torch.testing.assert_close(found["pred_word_scores"].sum(), torch.tensor(1.0))
+    with torch.no_grad():  # without their mean: (2, 0), (0, 1), (-2, -1)
+        head.vectors.copy_(torch.tensor([[9.0, 4], [7, 5], [5, 3]]))
     # Each word counts the same, however long its vector is.
     both = head.text_vector(torch.tensor([0, 1]))
     torch.testing.assert_close(both, torch.full((2,), 0.5**0.5))
@@ -134,3 +142,32 @@ def test_weights_of_another_vocabulary_are_refused():
 def test_bad_settings(keys, message):
     with pytest.raises(ValueError, match=message):
         WordHead(dim=2, **keys)
+
+
+def test_the_paper_s_size_takes_a_step():
+    cfg = get_match_rcnn_cfg()
+    cfg.merge_from_file(str(Path(__file__).parents[3] / "configs/words_R50.yaml"))
+    cfg.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
+    cfg.MODEL.RECOGNITION.CROP_SIZE = 64  # no layer of it depends on the size
+    set_taxonomy(cfg, replace(DEEPFASHION2, words=("red", "blue", "long")))
+    model = build_model(cfg)
+    head = model.heads["WordHead"]
+    assert head.vectors.shape == (3, 2048)  # the mean of ResNet-50's last map
+    box = torch.tensor([0.0, 0, 64, 64])
+    truth = Instances(
+        (64, 64),
+        gt_boxes=Boxes(box[None]),
+        gt_classes=torch.tensor([-1]),
+        gt_items=torch.tensor([-1]),
+        gt_domains=torch.tensor([-1]),
+        gt_attributes=torch.zeros(1, 0, dtype=torch.int8),
+        gt_slots=torch.zeros(1, 8, 3),
+        gt_words=torch.tensor([1]),
+    )
+    image = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0))
+    with EventStorage(0):
+        losses = model([{"image": image, "instances": truth, "file_name": "a"}] * 2)
+    assert losses.keys() == {"loss_words"}
+    losses["loss_words"].backward()
+    assert head.vectors.grad.abs().sum() > 0
+    assert model.backbone.res5[0].conv1.weight.grad.abs().sum() > 0
