@@ -260,7 +260,8 @@ class Verdict:
 
     Attributes:
         values, against: by seed, of the seeds that have both.
-        verdict: ``holds``, ``does not show``, ``the other way``, or ``not measured``.
+        verdict: ``holds``, ``does not show``, ``the other way``, ``one seed alone``, or ``not
+            measured``.
     """
 
     claim: Claim
@@ -276,10 +277,9 @@ class Verdict:
     @property
     def verdict(self) -> str:
         gains = self.gains
-        if not gains:
-            return "not measured"
-        mean = statistics.fmean(gains)
-        spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
+        if len(gains) < 2:
+            return "one seed alone" if gains else "not measured"
+        mean, spread = statistics.fmean(gains), statistics.stdev(gains)
         if abs(mean) <= spread or min(map(abs, gains)) == 0 or min(gains) * max(gains) < 0:
             return "does not show"
         return "holds" if mean > 0 else "the other way"
