@@ -69,7 +69,7 @@ def test_links_lead_somewhere(page):
             found = re.fullmatch(r"https?://(\w[\w-]*\.)+\w+(/[\w./%#?=&~-]*)?", link)
         else:
             file = page.parent / target if target else page
-            found = file.exists() and (not anchor or anchor in anchors(file))
+            found = file.is_file() and (not anchor or anchor in anchors(file))
         broken += [] if found else [link]
     assert broken == []
 
