@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from match_rcnn.data.image_sources import SHOP, USER
 from match_rcnn.data.sources.deepfashion2 import ImageAnnotation, Item
 from match_rcnn.utils.files import atomic_write
 
 QUERY, GALLERY = KINDS = ("query", "gallery")
-_KIND_OF_SOURCE = {"user": QUERY, "shop": GALLERY}
+_KIND_OF_SOURCE = {USER: QUERY, SHOP: GALLERY}
 
 
 def kind_of(annotation: ImageAnnotation) -> str | None:

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from match_rcnn.data.coco import read_coco
 from match_rcnn.data.folders import list_folder
 from match_rcnn.data.image_size import IMAGE_SUFFIXES, read_image_size
-from match_rcnn.data.image_sources import read_image_sources
+from match_rcnn.data.image_sources import SHOP, USER, read_image_sources
 from match_rcnn.data.taxonomy import DEEPFASHION2, Category, Taxonomy
 from match_rcnn.evaluation.coco.rle import to_rle
 from match_rcnn.evaluation.retrieval.protocol import LIST_LENGTH
@@ -218,7 +218,7 @@ def _coco(entry: dict[str, Any], task: str, images: KnownImages | None) -> Itera
 
 
 def _retrieval(entry: dict[str, Any], images: KnownImages | None) -> Iterator[Problem]:
-    yield from _image("query_image_id", entry["query_image_id"], images, "user")
+    yield from _image("query_image_id", entry["query_image_id"], images, USER)
     yield from _score("query_score", entry["query_score"])
     yield from _box(entry["query_bbox"], "query_bbox", corners=True)
     ids, boxes = entry["gallery_image_id"], entry["gallery_bbox"]
@@ -229,7 +229,7 @@ def _retrieval(entry: dict[str, Any], images: KnownImages | None) -> Iterator[Pr
         if len(values) != LIST_LENGTH:
             yield True, f"{key} has not {LIST_LENGTH} entries"
     for image_id in ids:
-        yield from _image("gallery_image_id", image_id, images, "shop")
+        yield from _image("gallery_image_id", image_id, images, SHOP)
     for box in boxes:
         yield from _box(box, "gallery_bbox", corners=True)
     pairs = [(str(i), str(b)) for i, b in zip(ids, boxes, strict=False)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from match_rcnn.data.image_sources import SHOP, USER
 from match_rcnn.data.sources.deepfashion2 import ATTRIBUTES, SOURCES
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.reporting.charts import plots
@@ -25,7 +26,7 @@ from match_rcnn.reporting.pages import Figure, Group, Page, Section, Table
 from match_rcnn.reporting.tables import MISSING
 from match_rcnn.utils.arrays import BoolArray, FloatArray, IntArray
 
-_SOURCE_NAMES = {"user": "consumers", "shop": "shops"}
+_SOURCE_NAMES = {USER: "consumers", SHOP: "shops"}
 _MANY = 5  # items of an image, and styles, from here on in one row
 
 
@@ -69,12 +70,12 @@ def _overview(splits: Sequence[Statistics]) -> Section:
     table = Table("Counts", ["", *(split.name for split in splits)])
     rows: dict[str, Callable[[Statistics], float]] = {
         "images": lambda s: len(s.image_pixels),
-        "images of consumers": lambda s: (s.image_sources == "user").sum(),
-        "images of shops": lambda s: (s.image_sources == "shop").sum(),
+        "images of consumers": lambda s: (s.image_sources == USER).sum(),
+        "images of shops": lambda s: (s.image_sources == SHOP).sum(),
         "images without items": lambda s: (s.items_per_image == 0).sum(),
         "items": lambda s: len(s.category),
-        "items of consumers": lambda s: (s.sources == "user").sum(),
-        "items of shops": lambda s: (s.sources == "shop").sum(),
+        "items of consumers": lambda s: (s.sources == USER).sum(),
+        "items of shops": lambda s: (s.sources == SHOP).sum(),
         "items an image": lambda s: len(s.category) / max(len(s.image_pixels), 1),
         "ignore regions": lambda s: s.ignored,
         "pair ids": lambda s: len(np.unique(s.pair_ids[s.pair_ids >= 0])),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from match_rcnn.data.image_sources import SOURCES
 from match_rcnn.data.taxonomy import DEEPFASHION2
 from match_rcnn.evaluation.coco.subsets import LEVELS
 from match_rcnn.evaluation.retrieval.protocol import MANY_NAME, MANY_PARTNERS, SUBSET_TOPS, TOPS
@@ -125,7 +126,7 @@ def by_source(runs: "Sequence[Run]") -> Table:
     groups = [(VIEW_NAMES[view], 2) for view in views]
     table = Table("AP by source of the photos (not in the paper)", ["", *headers], groups=groups)
     for run in runs:
-        names = [f"{view}/AP-source-{source}" for view in views for source in ("user", "shop")]
+        names = [f"{view}/AP-source-{source}" for view in views for source in SOURCES]
         table.add(caption(run, runs), *(of_run(run, name) for name in names))
     return table
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import orjson
 from tqdm import tqdm
 
+from match_rcnn.data.image_sources import SHOP, USER
 from match_rcnn.data.synthetic.conditions import Conditions, conditions
 from match_rcnn.data.synthetic.products import SPLITS, Catalogue
 from match_rcnn.data.synthetic.scene import draw_picture
@@ -185,7 +186,7 @@ def summarise(split: Path) -> dict[str, Any]:
     fields: dict[str, Counter[str]] = {
         key: Counter() for key in ("category", "style", *_VARIATIONS)
     }
-    pairs: dict[str, set[tuple[int, int]]] = {"user": set(), "shop": set()}
+    pairs: dict[str, set[tuple[int, int]]] = {USER: set(), SHOP: set()}
     products: set[int] = set()
     items: Counter[str] = Counter()
     for path in sorted((split / "annos").glob("*.json")):
@@ -204,6 +205,6 @@ def summarise(split: Path) -> dict[str, Any]:
         "images": dict(sorted(sources.items())),
         "items": dict(sorted(items.items())),
         "products": len(products),
-        "matched styles": len(pairs["user"] & pairs["shop"]),
+        "matched styles": len(pairs[USER] & pairs[SHOP]),
         **{key: dict(sorted(counter.items())) for key, counter in fields.items()},
     }

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from match_rcnn.data.image_sources import SHOP, USER
 from match_rcnn.data.synthetic.cuts import (
     DRESSES,
     LOWERS,
@@ -96,7 +97,7 @@ class Catalogue:
             before = self._users_before(index)
             user = self._users_before(index + 1) > before
             rank = before if user else index - before
-        return Photo("user" if user else "shop", rank % self.products, rank // self.products)
+        return Photo(USER if user else SHOP, rank % self.products, rank // self.products)
 
     def _users_before(self, index: int) -> int:
         return index * self.users // max(self.images, 1)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from match_rcnn.data.image_sources import SHOP
 from match_rcnn.data.synthetic.annotate import annotate
 from match_rcnn.data.synthetic.backgrounds import draw_background
 from match_rcnn.data.synthetic.body import Pose, random_pose
@@ -62,7 +63,7 @@ def draw_stage(catalogue: Catalogue, index: int, size: int) -> Stage:
     """Draw everything but the camera's own doing."""
     photo = catalogue.photo(index)
     rng = catalogue.random(0, index)
-    how, shop = conditions(photo.source), photo.source == "shop"
+    how, shop = conditions(photo.source), photo.source == SHOP
     return draw_outfit(rng, size, how, shop, lambda rng: dress(catalogue, photo, rng))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from match_rcnn.d2 import CfgNode, Registry, get_event_storage
-from match_rcnn.data.image_sources import SOURCE_CODES
+from match_rcnn.data.image_sources import SOURCE_CODES, SOURCES
 
 Tensor = torch.Tensor
 
@@ -79,9 +79,7 @@ class CrossDomainLoss(MatchLoss):
     """A loss on the pairs of a user's and a shop's RoI."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        user, shop = (
-            (labels[:, 0] == SOURCE_CODES[source]).nonzero()[:, 0] for source in ("user", "shop")
-        )
+        user, shop = ((labels[:, 0] == SOURCE_CODES[source]).nonzero()[:, 0] for source in SOURCES)
         products = labels[:, 1:]
         positive = (products[user, None] == products[None, shop]).all(-1)
         _log_pairs(positive)
