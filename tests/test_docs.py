@@ -14,7 +14,7 @@ from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.utils.shipped import config_file
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/*.md"))]
 #: Files that pages name and users make.
 MADE = ("datasets/deepfashion2",)
 SOURCES = [

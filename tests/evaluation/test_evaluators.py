@@ -1,4 +1,5 @@
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,8 @@ class Counter(DatasetEvaluator):
     def evaluate(self):
         return {"count": {"images": self.images}}
 """
+#: Without a similarity.
+MODEL = SimpleNamespace(roi_heads=SimpleNamespace(match_head=object()))
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_what_applies_to_a_config_and_a_model(cfg, parts):
     cfg.TEST.VISUALIZE_IMAGES = 2
     cfg.TEST.RETRIEVAL_DETECTIONS_PER_IMAGE = 3
     assert {type(part) for part in parts(cfg)} == {DeepFashion2Evaluator, PredictionPictures}
-    every = {type(part): part for part in parts(cfg, model=object())}
+    every = {type(part): part for part in parts(cfg, model=MODEL)}
     assert every.keys() == {DeepFashion2Evaluator, PredictionPictures, RetrievalEvaluator}
     # The limit of landmark results is not retrieval's.
     assert every[RetrievalEvaluator]._max_detections == 3
@@ -72,7 +75,7 @@ def test_what_applies_to_a_config_and_a_model(cfg, parts):
 def test_the_limit_of_landmark_results_is_not_retrievals(cfg, parts):
     cfg.MODEL.MATCH_ON = True
     cfg.TEST.LANDMARK_DETECTIONS_PER_IMAGE = 1
-    (retrieval,) = [p for p in parts(cfg, object()) if isinstance(p, RetrievalEvaluator)]
+    (retrieval,) = [p for p in parts(cfg, MODEL) if isinstance(p, RetrievalEvaluator)]
     assert retrieval._max_detections == 20
 
 

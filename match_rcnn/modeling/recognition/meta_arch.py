@@ -141,9 +141,10 @@ class Recognition(nn.Module):
         self.frozen = frozen
         self.learning = _learning(heads, frozen, frozen_heads)
         if frozen:
-            self.requires_grad_(False)
-            for name in self.learning:
-                self.heads[name].requires_grad_(True)
+            own = {p for name in self.learning for p in self.heads[name].parameters()}
+            for parameter in self.parameters():
+                if parameter not in own:  # what rests in a head goes on resting
+                    parameter.requires_grad_(False)
         self.pixel_mean: Tensor
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
