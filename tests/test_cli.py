@@ -1,6 +1,7 @@
 """The command match-rcnn: what it lists, what it starts, how it answers people and machines."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -82,6 +83,17 @@ def test_what_is_wrong_takes_one_line(tmp_path, capsys):
         cli.main(["visualize", "--input", "x"])
     assert end.value.code == 2
     assert "predictions need --weights" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_had_enough_gets_no_traceback(generated_datasets, tmp_path):
+    truth = generated_datasets / "deepfashion2/annotations/validation.json"
+    words = ["dataset-report", str(truth), "--output", str(tmp_path)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "match_rcnn", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_configs_by_name_and_by_path(tmp_path, monkeypatch):

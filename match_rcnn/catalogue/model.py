@@ -173,7 +173,13 @@ def model_fingerprint(model: torch.nn.Module, cfg: CfgNode, name: str = "") -> F
     is_recognition = cfg.MODEL.META_ARCHITECTURE == "Recognition"
     keys = (*EMBEDDING_KEYS, *(RECOGNITION_KEYS if is_recognition else ()))
     settings: dict[str, Any] = {key: reduce(getitem, key.split("."), cfg) for key in keys}
-    if (node := cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY).NAME != "ProductSimilarity":
+    if is_recognition:
+        compared = "SimilarityHead" in cfg.MODEL.RECOGNITION.HEADS
+        node = cfg.MODEL.RECOGNITION.SIMILARITY
+    else:
+        node = cfg.MODEL.ROI_MATCH_HEAD.SIMILARITY
+        compared = node.NAME != "ProductSimilarity"
+    if compared:
         settings["similarity"] = node
     if cfg.TEST.AUG.ENABLED:
         settings["views"] = [cfg.TEST.AUG.FLIP, *cfg.TEST.AUG.SCALES]

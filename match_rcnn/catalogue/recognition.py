@@ -14,12 +14,13 @@ import torch
 
 from match_rcnn.catalogue.model import GalleryModel, GarmentModel, model_fingerprint
 from match_rcnn.d2 import CfgNode, DetectionCheckpointer, Instances, build_model
-from match_rcnn.data.crops import CropMapper
+from match_rcnn.data.crops import UNKNOWN, CropMapper
 from match_rcnn.data.taxonomy import Category, Taxonomy
 from match_rcnn.data.words import Vocabulary
 from match_rcnn.inference.model_file import stated_taxonomy
 from match_rcnn.inference.predictor import MatchRCNNPredictor
 from match_rcnn.inference.weights import model_config
+from match_rcnn.modeling.similarity import CATEGORY, Similarity
 from match_rcnn.modeling.taxonomy import set_taxonomy, taxonomy_from_config
 from match_rcnn.retrieval.scoring import MatchScorer
 from match_rcnn.structures import Garment, named_attributes
@@ -41,7 +42,7 @@ class RecognitionModel:
         taxonomy: the model's categories, :data:`GARMENT` alone where it reads none.
 
     Raises:
-        ValueError: no head gives an embedding.
+        ValueError: no head gives an embedding, or its similarity compares other vectors.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -61,19 +62,46 @@ class RecognitionModel:
         self.taxonomy = Taxonomy(known.name, categories, known.attributes)
         self.attribute_threshold: float = cfg.TEST.ATTRIBUTE_SCORE_THRESH
         self.scorer = MatchScorer.euclidean(self._dim())
-        self.similarity = None
-        self.shortlist = 0
+        self.similarity: Similarity | None = self._model.similarity
+        self.shortlist: int = cfg.TEST.SHORTLIST
+        self._expect_the_vectors_that_are_kept()
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
 
+    def _probe(self) -> Instances:
+        return self._found(np.zeros((64, 64, 3), np.uint8), [[0.0, 0.0, 64.0, 64.0]])[0]
+
     def _dim(self) -> int:
-        side = 64
-        found = self._found(np.zeros((side, side, 3), np.uint8), [[0.0, 0.0, side, side]])
-        if not found[0].has("embedding"):
+        found = self._probe()
+        if not found.has("embedding"):
             raise ValueError(
                 "a gallery needs a model with an embedding: its MODEL.RECOGNITION.HEADS are "
                 f"{', '.join(self._heads)}; train it with EmbeddingHead or WordHead"
             )
-        return int(found[0].embedding.shape[1])
+        return int(found.embedding.shape[1])
+
+    @torch.no_grad()
+    def _expect_the_vectors_that_are_kept(self) -> None:
+        """A gallery keeps a garment's embedding; what a similarity compares may be another vector.
+
+        Raises:
+            ValueError: it is, and the similarity says something else of it.
+        """
+        if self.similarity is None or "vector" not in self.similarity.features():
+            return
+        found = self._probe()
+        said = [
+            self.similarity.pairs(
+                {"vector": own, CATEGORY: torch.full((1,), UNKNOWN)}, {"vector": own.roll(1, 1)}
+            )
+            for own in (found.vector, found.embedding)
+            if own.shape == found.vector.shape
+        ]
+        if len(said) < 2 or not torch.allclose(said[0], said[1], rtol=1e-3, atol=1e-5):
+            raise ValueError(
+                f"a gallery keeps embeddings, and {type(self.similarity).__name__} compares other "
+                "vectors of this model; train it with EMBEDDING_DIM 0 and a PairNetwork or a "
+                "RegionGraph"
+            )
 
     def __call__(self, photo: Image) -> list[Garment]:
         """The photo as one garment, with what the model reads from it."""
@@ -98,6 +126,15 @@ class RecognitionModel:
         if garment.score is not None and found.has("category_scores"):
             best = int(found.category_scores[0].argmax())
             changes["category"] = self.taxonomy.categories[best]
+        if self.similarity is not None:
+            changes["features"] = {
+                name: found.get(name)[0].half().numpy()
+                for name in self.similarity.features()
+                if name not in ("vector", CATEGORY)
+            }
+            category = changes.get("category", garment.category)
+            number = self.taxonomy.index(category.id) if found.has(CATEGORY) else UNKNOWN
+            changes["features"][CATEGORY] = np.int64(number)
         if found.has("attribute_scores"):
             scores = found.attribute_scores[0].float().numpy()
             changes["attributes"] = named_attributes(scores, self._known, self.attribute_threshold)

@@ -17,12 +17,11 @@ from pathlib import Path
 from match_rcnn.commands import Answer, new_parser
 from match_rcnn.experiments.ablation import (
     LOSSES,
+    PAGE,
     VARIANTS,
     Ablation,
     AblationPlan,
-    around_tables,
     markdown,
-    write_markdown,
 )
 from match_rcnn.experiments.demo import DemoSize
 from match_rcnn.utils.shipped import config_file
@@ -66,11 +65,12 @@ def run(args: argparse.Namespace) -> Answer:
     datasets = args.datasets or args.output / "datasets"
     ablation = Ablation(args.output, config_file(args.config_file), plan, datasets)
     if args.markdown:
-        around_tables(args.markdown)  # not only after hours
+        PAGE.around(args.markdown)  # not only after hours
     if args.datasets is None:
         ablation.steps.generate(args.train, args.validation, args.size, args.data_seed)
     summary = ablation.run()
+    tables = markdown(summary)
     if args.markdown:
-        write_markdown(args.markdown, summary)
+        PAGE.write(args.markdown, tables)
     figures = ablation.output / "ablation.json"
-    return Answer(f"\n{markdown(summary)}\nfigures: {figures}", summary)
+    return Answer(f"\n{tables}\nfigures: {figures}", summary)

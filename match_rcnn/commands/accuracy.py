@@ -11,11 +11,7 @@ import argparse
 from pathlib import Path
 
 from match_rcnn.commands import Answer, new_parser
-from match_rcnn.experiments.ablation import around_tables
-from match_rcnn.experiments.accuracy import CANDIDATES, Accuracy, markdown
-from match_rcnn.utils.files import atomic_write
-
-MARKS = ("<!-- table by tools/accuracy.py -->", "<!-- end of the table -->")
+from match_rcnn.experiments.accuracy import CANDIDATES, PAGE, Accuracy, markdown
 
 
 def parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -33,12 +29,10 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> Answer:
     if args.markdown is not None:
-        around_tables(args.markdown, MARKS)  # a page without marks is told before the work
+        PAGE.around(args.markdown)  # a page without marks is told before the work
     experiment = Accuracy(args.output, args.datasets, args.weights, args.iterations, args.opts)
     summary = experiment.run(args.candidates, args.seeds)
     table = markdown(summary)
     if args.markdown is not None:
-        before, after = around_tables(args.markdown, MARKS)
-        with atomic_write(args.markdown) as file:
-            file.write(f"{before}\n\n{table}\n{after}".encode())
+        PAGE.write(args.markdown, table)
     return Answer(table, summary)

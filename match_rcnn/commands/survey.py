@@ -10,12 +10,11 @@ fails is named at the end, and the others run. KEY VALUE pairs at the end overri
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from match_rcnn.commands import Answer, new_parser
 from match_rcnn.experiments.survey import Survey, SurveyPlan
-from match_rcnn.experiments.survey_page import around_page, markdown, write_markdown
+from match_rcnn.experiments.survey_page import PAGE, markdown
 from match_rcnn.inference.switches import bfloat16_is_fast
 
 
@@ -23,16 +22,10 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     plan = SurveyPlan()
     parser = new_parser(__doc__, prog)
     parser.add_argument("--output", type=Path, default=Path("output/survey"), metavar="DIR")
-    parser.add_argument("--datasets", type=Path, metavar="DIR", help="for deepfashion/")
     parser.add_argument(
         "--systems", nargs="+", metavar="NAME", default=list(plan.systems), help="default: all"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(plan.seeds))
     parser.add_argument("--steps", type=int, default=plan.steps, help="of each row")
-    parser.add_argument("--train", type=int, default=plan.train, help="images to generate")
-    parser.add_argument("--test", type=int, default=plan.test)
-    parser.add_argument("--size", type=int, default=plan.pixels, help="longer side in pixels")
-    parser.add_argument("--data-seed", type=int, default=plan.data_seed)
     fast = "bfloat16" if bfloat16_is_fast() else "float32"
     parser.add_argument(
         "--precision",
@@ -40,30 +33,21 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
         default=fast,
         help="default: bfloat16 where the processor computes in it",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the tables there")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
+    SurveyPlan.add_arguments(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> Answer:
-    plan = SurveyPlan(
-        systems=tuple(args.systems),
-        seeds=tuple(args.seeds),
-        steps=args.steps,
-        train=args.train,
-        test=args.test,
-        pixels=args.size,
-        data_seed=args.data_seed,
-        precision=args.precision,
-        opts=tuple(args.opts),
+    plan = SurveyPlan.of_arguments(
+        args, systems=tuple(args.systems), steps=args.steps, precision=args.precision
     )
     survey = Survey(args.output, plan, args.datasets or args.output / "datasets")
     if args.markdown:
-        around_page(args.markdown)  # not only after hours
+        PAGE.around(args.markdown)  # not only after hours
     survey.generate(args.workers)
     summary = survey.run()
+    tables = markdown(summary)
     if args.markdown:
-        write_markdown(args.markdown, summary)
-    text = f"\n{markdown(summary)}\nfigures: {survey.output / 'survey.json'}"
+        PAGE.write(args.markdown, tables)
+    text = f"\n{tables}\nfigures: {survey.output / 'survey.json'}"
     return Answer(text, summary, code=bool(summary["failed"]))

@@ -9,8 +9,7 @@ Steps are ``tools/train_net.py`` runs: one that is finished is passed over, an i
 on from its last checkpoint; either only where it was made with the same settings, weights and data.
 """
 
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from match_rcnn.data.datasets import register_deepfashion2
 from match_rcnn.evaluation.retrieval.baselines import BOXES, compare, comparison_table
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.demo import DATASET, last_metrics
+from match_rcnn.experiments.pages import TablePage, markdown_table, spread
 from match_rcnn.experiments.steps import Steps, claim, digest
 from match_rcnn.utils.files import atomic_write, write_json
 
@@ -29,9 +29,7 @@ VARIANTS = ("class", "pose", "mask", "pose+class", "mask+class", "pyramid", "pyr
 #: Of ``MODEL.ROI_MATCH_HEAD.LOSS``, the paper's first.
 LOSSES = ("pair_ce", "triplet", "contrastive", "info_nce")
 TOPS = (1, 5, 20)
-_TITLE = "# Ablation: features and losses of the match network"
-#: Of a page, what is written by the command lies between these lines.
-BEGIN, END = "<!-- tables by tools/ablation.py -->", "<!-- end of the tables -->"
+PAGE = TablePage("ablation", "Ablation: features and losses of the match network")
 
 
 class Setting(NamedTuple):
@@ -176,16 +174,6 @@ def _is_finished(folder: Path) -> bool:
     return True
 
 
-def spread(values: Iterable[float], digits: int = 1) -> str:
-    """Mean and sample standard deviation: ``"31.4 ± 0.8"``, the mean alone of one value, ``"-"`` of
-    none."""
-    known = list(values)
-    if not known:
-        return "-"
-    mean = f"{statistics.fmean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
-
-
 def markdown(summary: dict[str, Any]) -> str:
     """The tables, what they were measured with, and chance and colour beside them."""
     plan = summary["plan"]
@@ -230,7 +218,7 @@ def _how(summary: dict[str, Any]) -> str:
 def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) -> str:
     names = [f"{task}/top{k}" for task in BOXES for k in TOPS] + ["bbox/AP"]
     heads = [f"{short} top-{k}" for short in ("det.", "gt.") for k in TOPS] + ["box AP"]
-    lines = [["features", "loss", *heads, "runs"], ["---"] * (len(heads) + 3)]
+    lines = []
     rows: dict[Setting, list[dict[str, float]]] = {}
     for run in summary["runs"]:
         if chosen(run):
@@ -238,34 +226,4 @@ def _table(summary: dict[str, Any], chosen: Callable[[dict[str, Any]], bool]) ->
     for setting, found in rows.items():
         cells = [spread(m.get(name, float("nan")) for m in found) for name in names]
         lines.append([setting.features, f"`{setting.loss}`", *cells, str(len(found))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def around_tables(
-    page: Path, marks: tuple[str, str] = (BEGIN, END), title: str = _TITLE
-) -> tuple[str, str]:
-    """What people wrote before and after the tables of a page, with the marks; a heading and
-    nothing where there is no page yet.
-
-    Args:
-        marks: the lines before and after the tables.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    text = page.read_text("utf-8") if page.is_file() else "\n".join([f"{title}\n", *marks, ""])
-    before, begin, rest = text.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not begin or not end:
-        raise ValueError(
-            f"{page} does not say where its tables are: put the lines {marks[0]!r} and "
-            f"{marks[1]!r} there"
-        )
-    return before + begin, end + after
-
-
-def write_markdown(page: Path, summary: dict[str, Any]) -> None:
-    """Write :func:`markdown` between the marks of a page; see :func:`around_tables`."""
-    before, after = around_tables(page)
-    with atomic_write(page) as file:
-        file.write(f"{before}\n\n{markdown(summary)}\n{after}".encode())
+    return markdown_table(["features", "loss", *heads, "runs"], lines)

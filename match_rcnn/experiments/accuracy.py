@@ -15,14 +15,15 @@ from typing import Any
 
 from match_rcnn.evaluation.coco.bootstrap import compare, draws_of_file
 from match_rcnn.evaluation.coco.files import read_ground_truth
-from match_rcnn.experiments.ablation import spread
 from match_rcnn.experiments.benchmarks.harness import machine
+from match_rcnn.experiments.pages import TablePage, markdown_table, spread
 from match_rcnn.experiments.steps import MADE_WITH, Steps
 from match_rcnn.utils.files import read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
 PHOTOS = "ccp_validation"
 MEASURED = ("bbox", "segm")
+PAGE = TablePage("accuracy", "Accuracy on photographs")
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def markdown(summary: dict[str, Any]) -> str:
     """The table."""
     metrics = [f"{task}/{name}" for task in MEASURED for name in ("AP", "AP50")]
     heads = ["", "box AP", "AP50", "mask AP", "AP50", "box AP, difference", "mask AP, difference"]
-    lines = [[*heads, "holds"], ["---"] * (len(heads) + 1)]
+    lines = []
     for name, row in summary["rows"].items():
         gains = [_gain(row[f"{task}/AP"]) for task in MEASURED]
         verdict = "yes" if holds(row) else "no"
@@ -238,8 +239,7 @@ def markdown(summary: dict[str, Any]) -> str:
         f"{summary['iterations']} iterations; mean ± standard deviation over the seeds {seeds}; "
         "differences with the 95 % interval of 1,000 draws of photos."
     )
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{head}\n\n{table}\n"
+    return f"{head}\n\n{markdown_table([*heads, 'holds'], lines)}\n"
 
 
 def _gain(found: dict[str, Any]) -> str:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from match_rcnn.experiments.ablation import END, around_tables, spread
 from match_rcnn.experiments.benchmarks.harness import machine
-from match_rcnn.experiments.systems import RecognitionSteps, System, SystemRuns
-from match_rcnn.utils.files import atomic_write, write_json
+from match_rcnn.experiments.pages import TablePage, markdown_table, spread
+from match_rcnn.experiments.systems import RecognitionPlan, RecognitionSteps, System, SystemRuns
+from match_rcnn.utils.files import write_json
 
 _NODE = "MODEL.RECOGNITION"
 _AT_ONCE = (f"{_NODE}.STAGES.LENGTHS", "()")
@@ -31,8 +31,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 #: Evaluated besides, around the true landmarks.
 WITH_ORACLE = ("FashionNet",)
 ORACLE = " (oracle landmarks)"
-#: The line of a page behind which the command writes its table.
-MARK, _TITLE = "<!-- tables by tools/fashionnet.py -->", "# FashionNet on generated data"
+PAGE = TablePage("fashionnet", "FashionNet on generated data")
 _CATEGORY, _INSHOP = "deepfashion_category_test", "deepfashion_inshop_test"
 #: Heads of the table, and the metric and its digits.
 COLUMNS = {
@@ -46,25 +45,11 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class FashionNetPlan:
-    """What is run.
-
-    Attributes:
-        rows: of :data:`ROWS`.
-        seeds: of the start and of the order of the data.
-        train, test: images of category and attribute prediction to generate; in-shop has half.
-        pixels: their longer side.
-        data_seed: of the data.
-        opts: KEY VALUE overrides of every run.
-    """
+class FashionNetPlan(RecognitionPlan):
+    """What is run. Attributes: rows: of :data:`ROWS`."""
 
     rows: tuple[str, ...] = tuple(ROWS)
-    seeds: tuple[int, ...] = (1, 2, 3)
     train: int = 3000
-    test: int = 400
-    pixels: int = 160
-    data_seed: int = 1
-    opts: tuple[str, ...] = ()
 
 
 class FashionNetExperiment:
@@ -95,14 +80,8 @@ class FashionNetExperiment:
         )
 
     def generate(self, workers: int) -> None:
-        """Make the data, unless they are there already.
-
-        Raises:
-            ValueError: the folder holds data of other settings.
-        """
-        plan = self.plan
-        sizes = {"category": (plan.train, plan.test), "inshop": (plan.train // 2, plan.test)}
-        self.steps.generate_benchmarks(sizes, plan.data_seed, plan.pixels, workers)
+        """See :meth:`RecognitionSteps.generate_benchmarks`."""
+        self.steps.generate_benchmarks(("category", "inshop"), self.plan, workers)
 
     def run(self) -> dict[str, Any]:
         """Run what is missing; returns what ``fashionnet.json``, written after every run, holds.
@@ -143,21 +122,9 @@ def markdown(summary: dict[str, Any]) -> str:
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> str:
-    lines = [["", *COLUMNS, "runs"], ["---"] * (len(COLUMNS) + 2)]
+    lines = []
     for row in dict.fromkeys(run["row"] for run in runs):
         found = [run["metrics"] for run in runs if run["row"] == row]
         cells = [spread((m[key] for m in found if key in m), n) for key, n in COLUMNS.values()]
         lines.append([row, *cells, str(len(found))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def around_page(page: Path) -> tuple[str, str]:
-    """See :func:`~match_rcnn.experiments.ablation.around_tables`."""
-    return around_tables(page, (MARK, END), _TITLE)
-
-
-def write_markdown(page: Path, summary: dict[str, Any]) -> None:
-    """Write :func:`markdown` between the marks of a page."""
-    before, after = around_page(page)
-    with atomic_write(page) as file:
-        file.write(f"{before}\n\n{markdown(summary)}\n{after}".encode())
+    return markdown_table(["", *COLUMNS, "runs"], lines)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from match_rcnn.experiments.benchmarks.harness import machine
-from match_rcnn.experiments.systems import RecognitionSteps, System, SystemRuns
+from match_rcnn.experiments.systems import RecognitionPlan, RecognitionSteps, System, SystemRuns
 from match_rcnn.utils.files import write_json
 
 Runs = Sequence[Mapping[str, Any]]
@@ -169,30 +169,18 @@ CLAIMS = (
 
 
 @dataclass(frozen=True)
-class SurveyPlan:
+class SurveyPlan(RecognitionPlan):
     """What is run.
 
     Attributes:
         systems: names of :data:`SYSTEMS`; their bases are run too.
-        seeds: of the start and of the order of the data.
         steps: of training, of each row.
-        train, test: images of each benchmark to generate; in-shop and consumer-to-shop have half
-            of ``train``.
-        pixels: their longer side.
-        data_seed: of the data.
         precision: ``bfloat16`` where it is fast, or ``float32``.
-        opts: KEY VALUE overrides of every run.
     """
 
     systems: tuple[str, ...] = tuple(system.name for system in SYSTEMS)
-    seeds: tuple[int, ...] = (1, 2, 3)
     steps: int = 250
-    train: int = 2000
-    test: int = 400
-    pixels: int = 160
-    data_seed: int = 1
     precision: str = "float32"
-    opts: tuple[str, ...] = ()
 
 
 class Survey:
@@ -217,15 +205,9 @@ class Survey:
         self.names = self.runs.with_bases(plan.systems)
 
     def generate(self, workers: int) -> None:
-        """Make the data, unless they are there already.
-
-        Raises:
-            ValueError: the folder holds data of other settings.
-        """
-        plan = self.plan
-        half = (plan.train // 2, plan.test)
-        sizes = {"category": (plan.train, plan.test), "inshop": half, "consumer2shop": half}
-        self.steps.generate_benchmarks(sizes, plan.data_seed, plan.pixels, workers)
+        """See :meth:`RecognitionSteps.generate_benchmarks`."""
+        benchmarks = ("category", "inshop", "consumer2shop")
+        self.steps.generate_benchmarks(benchmarks, self.plan, workers)
 
     def run(self) -> dict[str, Any]:
         """Run what is missing; returns what ``survey.json``, written after every run, holds:

@@ -1,11 +1,10 @@
 """What ``tools/survey.py`` writes into ``docs/survey.md``: published rows, our rows, claims."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from match_rcnn.data.sources.deepfashion import ATTRIBUTE_TYPES
-from match_rcnn.experiments.ablation import END, around_tables, spread
+from match_rcnn.experiments.pages import TablePage, markdown_table, spread
 from match_rcnn.experiments.survey import (
     CATEGORY,
     CLAIMS,
@@ -27,10 +26,8 @@ from match_rcnn.reporting.recognition import (
     RETRIEVAL_NOTE,
     TOPS,
 )
-from match_rcnn.utils.files import atomic_write
 
-#: The line of the page behind which everything is written.
-MARK, _TITLE = "<!-- tables by tools/survey.py -->", "# The systems, side by side"
+PAGE = TablePage("survey", "The systems, side by side")
 #: Consumer-to-shop's top-1, 20 and 50 as the survey prints them.
 _AS_PRINTED = {"WTBI": ("0.24", "0.63", "0.87"), "DARN": ("0.36", "1.11", "1.52")}
 #: Of the survey alone: FLAM's.
@@ -72,11 +69,6 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _published() -> list[str]:
     first = [
         [method, *(" / ".join(f"{v:.2f}" for v in pair) for pair in known)]
@@ -94,13 +86,13 @@ def _published() -> list[str]:
     ]
     return [
         "**Categories and attributes**, top-3 / top-5 in percent:",
-        _table(["", "category", *ATTRIBUTE_TYPES, '"All"'], first),
+        markdown_table(["", "category", *ATTRIBUTE_TYPES, '"All"'], first),
         CLASSIFICATION_NOTE,
         f"**Landmarks**, normalised error: {errors}. {LANDMARKS_NOTE}",
         "**Retrieval**, top-k in percent. In-shop, FashionNet: "
         + ", ".join(f"{value} at {k}" for k, value in inshop.items())
         + ". Consumer-to-shop:",
-        _table(["", *(f"top-{k}" for k in at)], consumer),
+        markdown_table(["", *(f"top-{k}" for k in at)], consumer),
         RETRIEVAL_NOTE,
         "What is wrong with these tables, beyond the notes:",
         "\n".join(f"- {line}" for line in _ERRORS),
@@ -156,7 +148,7 @@ def _classification(runs: Runs) -> str:
         error = _cell(own, f"{CATEGORY}/landmarks/ne_mean", digits=3)
         if {*cells, error} != {"-"}:
             lines.append([name, *cells, error])
-    table = _table(["top-3 / top-5, percent", *columns, "landmark error"], lines)
+    table = markdown_table(["top-3 / top-5, percent", *columns, "landmark error"], lines)
     return f"**Categories, attributes and landmarks**\n\n{table}"
 
 
@@ -173,7 +165,7 @@ def _retrieval(runs: Runs) -> str:
     heads = ["hit at k, percent", "", *map(str, HITS), "recall of the shortlist"]
     return (
         "**Retrieval**. What ends in `embedding` is the order of the vectors alone, before a "
-        f"similarity orders the shortlist again.\n\n{_table(heads, lines)}"
+        f"similarity orders the shortlist again.\n\n{markdown_table(heads, lines)}"
     )
 
 
@@ -211,7 +203,7 @@ def _cost(runs: Runs) -> str:
     ]
     return (
         "**What it costs**: seconds of training and scoring, without those of the base\n\n"
-        + _table(heads, lines)
+        + markdown_table(heads, lines)
     )
 
 
@@ -229,7 +221,7 @@ def _claims(runs: Runs) -> str:
                 f"**{found.verdict}**",
             ]
         )
-    return _table(["claim", "with", "against", "gain", ""], lines)
+    return markdown_table(["claim", "with", "against", "gain", ""], lines)
 
 
 def _gain(found: Verdict, digits: int) -> str:
@@ -240,15 +232,3 @@ def _gain(found: Verdict, digits: int) -> str:
 def _failures(summary: Mapping[str, Any]) -> list[str]:
     failed = [f"{run['row']} with seed {run['seed']}" for run in summary["failed"]]
     return [f"Not run to the end: {', '.join(failed)}."] if failed else []
-
-
-def around_page(page: Path) -> tuple[str, str]:
-    """See :func:`~match_rcnn.experiments.ablation.around_tables`."""
-    return around_tables(page, (MARK, END), _TITLE)
-
-
-def write_markdown(page: Path, summary: Mapping[str, Any]) -> None:
-    """Write :func:`markdown` between the marks of a page."""
-    before, after = around_page(page)
-    with atomic_write(page) as file:
-        file.write(f"{before}\n\n{markdown(summary)}\n{after}".encode())

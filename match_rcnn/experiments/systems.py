@@ -5,13 +5,15 @@ A row is a config with a few keys changed. It may start from another row's weigh
 as a system on frozen vectors; or be that row's weights, scored in another way.
 """
 
+import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +26,7 @@ from match_rcnn.utils.files import read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
 _WEIGHTS, _SECONDS = "model_final.pth", "seconds.json"
+_Plan = TypeVar("_Plan", bound="RecognitionPlan")
 
 
 @dataclass(frozen=True)
@@ -51,26 +54,71 @@ class System:
         return "-".join(kept.split())
 
 
+@dataclass(frozen=True)
+class RecognitionPlan:
+    """What every experiment of systems asks for.
+
+    Attributes:
+        seeds: of the start and of the order of the data.
+        train, test: images of category and attribute prediction to generate; other benchmarks have
+            half of ``train``.
+        pixels: their longer side.
+        data_seed: of the data.
+        opts: KEY VALUE overrides of every run.
+    """
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    train: int = 2000
+    test: int = 400
+    pixels: int = 160
+    data_seed: int = 1
+    opts: tuple[str, ...] = ()
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """The options of a command that :meth:`of_arguments` reads, the plan's as defaults."""
+        plan = cls()
+        parser.add_argument("--datasets", type=Path, metavar="DIR", help="for deepfashion/")
+        parser.add_argument("--seeds", type=int, nargs="+", default=list(plan.seeds))
+        parser.add_argument("--train", type=int, default=plan.train, help="images to generate")
+        parser.add_argument("--test", type=int, default=plan.test)
+        parser.add_argument("--size", type=int, default=plan.pixels, help="longer side in pixels")
+        parser.add_argument("--data-seed", type=int, default=plan.data_seed)
+        parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+        parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the tables there")
+        parser.add_argument("opts", nargs=REMAINDER, help="KEY VALUE overrides of every run")
+
+    @classmethod
+    def of_arguments(cls: type[_Plan], args: Namespace, **own: Any) -> _Plan:
+        """A plan as a command was told. Args: own: attributes of the plan's own."""
+        return cls(
+            seeds=tuple(args.seeds),
+            train=args.train,
+            test=args.test,
+            pixels=args.size,
+            data_seed=args.data_seed,
+            opts=tuple(args.opts),
+            **own,
+        )
+
+
 class RecognitionSteps(Steps):
     """Commands on generated data in DeepFashion's (2016) forms."""
 
     FOLDER = "deepfashion"
 
     def generate_benchmarks(
-        self, sizes: Mapping[str, tuple[int, int]], seed: int, pixels: int, workers: int
+        self, benchmarks: Iterable[str], plan: RecognitionPlan, workers: int
     ) -> None:
         """Make the data, unless they are there already.
-
-        Args:
-            sizes: by benchmark, images to train on and to test on.
-            pixels: the longer side.
 
         Raises:
             ValueError: the folder holds data of other settings.
         """
-        for benchmark, (train, test) in sizes.items():
-            options: dict[str, Any] = {"seed": seed, "size": pixels, "workers": workers}
-            generate(self.data / benchmark, benchmark, train, 0, test, **options)
+        options: dict[str, Any] = {"seed": plan.data_seed, "size": plan.pixels, "workers": workers}
+        for benchmark in benchmarks:
+            train = plan.train if benchmark == "category" else plan.train // 2
+            generate(self.data / benchmark, benchmark, train, 0, plan.test, **options)
 
     @cached_property
     def digests(self) -> dict[str, str]:

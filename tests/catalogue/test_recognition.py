@@ -195,3 +195,75 @@ def test_a_model_without_an_embedding_is_refused(photos, tmp_path):
     file = save(tmp_path / "run", **{HEADS: ["CategoryHead"]})
     with pytest.raises(ValueError, match=r"needs a model with an embedding: .* are CategoryHead"):
         indexed(file, photos, tmp_path / "index")
+
+
+SIMILARITY = "MODEL.RECOGNITION.SIMILARITY"
+COPIES = {
+    HEADS: ["CategoryHead", "EmbeddingHead", "SimilarityHead"],
+    f"{SIMILARITY}.PAIR.PER_CATEGORY": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"), [("grnet_quick", {}), ("wtbi_quick", {}), ("wtbi_quick", COPIES)]
+)
+def test_a_similarity_orders_the_candidates(photos, tmp_path, config, keys):
+    file = save(tmp_path / "run", config, **keys)
+    index = indexed(file, photos, tmp_path / "index")
+    model = gallery_model(None, file)
+    _, found = searched(index, tmp_path, "--query", photos / "red.png", "--shortlist", 2)
+    hits = found["results"][0]["hits"]
+    assert len(hits) == 3
+    assert hits[2]["similarity"] is None  # behind the shortlist
+    asked = _compared(model(photo("red"))[0])
+    for hit in hits[:2]:
+        offered = _compared(model(photo(hit["image"].removesuffix(".png")))[0])
+        with torch.no_grad():
+            expected = float(model.similarity.pairs(asked, offered))
+        assert hit["similarity"] == pytest.approx(expected, abs=1e-3)
+    assert hits[0]["similarity"] >= hits[1]["similarity"]
+    _, plain = searched(index, tmp_path, "--query", photos / "red.png", "--shortlist", 0)
+    assert [hit["similarity"] for hit in plain["results"][0]["hits"]] == [None] * 3
+
+
+def _compared(garment):
+    """What a similarity takes of one garment, as a batch of one."""
+    found = {"vector": garment.embedding, **garment.features}
+    tensors = {name: torch.from_numpy(np.asarray(value)[None]) for name, value in found.items()}
+    return {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
+
+
+def test_a_copy_for_the_query_s_category_orders(photos, tmp_path):
+    """Each copy turns the order around that the shared network has."""
+    file = save(tmp_path / "run", "wtbi_quick", **COPIES)
+    state = torch.load(file, weights_only=True)
+    prefix = "heads.SimilarityHead.similarity."
+    weight, difference = f"{prefix}layers.2.weight", f"{prefix}differences.4"
+    state["model"][difference] = -2 * state["model"][weight][None].repeat(2, 1, 1)
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    (turned / "config.yaml").write_text((file.parent / "config.yaml").read_text())
+    torch.save(state, turned / file.name)
+    orders = []
+    for own in (file, turned / file.name):
+        index = indexed(own, photos, own.parent / "index")
+        _, found = searched(index, tmp_path, "--query", photos / "red.png")
+        orders.append([hit["image"] for hit in found["results"][0]["hits"]])
+    assert orders[0] == orders[1][::-1]
+
+
+@pytest.mark.parametrize(
+    "keys", [{"MODEL.RECOGNITION.EMBEDDING_DIM": 8}, {f"{SIMILARITY}.NAME": "ProductSimilarity"}]
+)
+def test_a_similarity_of_other_vectors_than_are_kept_is_refused(tmp_path, keys):
+    file = save(tmp_path / "run", "wtbi_quick", **keys)
+    with pytest.raises(ValueError, match=r"a gallery keeps embeddings, and .* compares other"):
+        gallery_model(None, file)
+
+
+def test_other_settings_of_a_similarity_are_another_model(tmp_path):
+    concat = {f"{SIMILARITY}.PAIR.INPUT": "concat"}
+    files = [save(tmp_path / "a", "wtbi_quick"), save(tmp_path / "b", "wtbi_quick", **concat)]
+    one, other = (gallery_model(None, file).fingerprint for file in files)
+    assert one.weights == other.weights
+    assert one.config != other.config

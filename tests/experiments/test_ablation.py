@@ -14,7 +14,6 @@ from match_rcnn.experiments.ablation import (
     Setting,
     markdown,
     spread,
-    write_markdown,
 )
 
 OPTS = ("SOLVER.GAMMA", "0.3")
@@ -179,29 +178,8 @@ def test_a_detector_that_is_given_loses_its_match_head(tmp_path, train):
         make(tmp_path, seeds=(1,), detector=tmp_path / "given.pth").run()
 
 
-def test_what_people_wrote_on_the_page_stays(tmp_path, train):
-    page = tmp_path / "page.md"
-    page.write_text(f"# Own\n\nwords\n\n{ablation.BEGIN}\nold\n{ablation.END}\n\nmore words\n")
-    write_markdown(page, make(tmp_path, seeds=(1,)).run())
-    text = page.read_text()
-    assert text.startswith(f"# Own\n\nwords\n\n{ablation.BEGIN}\n")
-    assert text.endswith(f"{ablation.END}\n\nmore words\n")
-    assert "old" not in text
-    assert "| mask | `pair_ce` |" in text
-    page.write_text("# A page of one's own\n")
-    with pytest.raises(ValueError, match="does not say where its tables are"):
-        write_markdown(page, {})
-    assert page.read_text() == "# A page of one's own\n"
-
-
-def test_the_repository_s_page_has_its_marks():
-    before, after = ablation.around_tables(Path(__file__).parents[2] / "docs" / "ablation.md")
-    assert "What it says" in before + after
-
-
 def test_the_page_has_mean_and_spread_of_every_row(tmp_path, train):
-    write_markdown(tmp_path / "page.md", make(tmp_path, seeds=(1, 3), iterations=9).run())
-    page = (tmp_path / "page.md").read_text()
+    page = markdown(make(tmp_path, seeds=(1, 3), iterations=9).run())
     rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
     # "mask": 4 letters, and seeds 1 and 3.
     cells = "42.0 ± 1.4 | 42.0 ± 1.4 | 50.0 ± 0.0 | 42.0 ± 1.4 | 42.0 ± 1.4 | 60.0 ± 0.0"

@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from match_rcnn.experiments import systems
 from match_rcnn.experiments.fashionnet import (
-    MARK,
     ORACLE,
     ROWS,
     FashionNetExperiment,
     FashionNetPlan,
     markdown,
-    write_markdown,
 )
 from match_rcnn.experiments.steps import training_settings
 from match_rcnn.utils.shipped import config_file
@@ -23,27 +20,15 @@ PLAN = FashionNetPlan(rows=("FashionNet", "no landmark pooling"), seeds=(1, 3))
 
 
 @pytest.fixture
-def commands(monkeypatch):
+def commands(noted_systems):
     """The options of each training and evaluation; in their place are made-up scores."""
-    ran = []
 
-    def tool(self, name, *arguments):
-        assert name == "train"
-        words = list(arguments[arguments.index("OUTPUT_DIR") :])
-        options = dict(zip(words[::2], words[1::2], strict=True))
-        ran.append(options)
-        folder = Path(options["OUTPUT_DIR"])
-        top = 10.0 * float(options["SEED"])
+    def scores(options, benchmark):
         oracle = "oracle_" if options.get("TEST.ORACLE_LANDMARKS") else ""
-        for name, task in (("category", "category"), ("inshop", "inshop")):
-            file = folder / "inference" / f"deepfashion_{name}_test" / "scores.json"
-            file.parent.mkdir(parents=True)
-            file.write_text(json.dumps({oracle + task: {"top3": top + bool(oracle), "hit20": 7.0}}))
-        (folder / "model_final.pth").touch()
+        top = 10.0 * float(options["SEED"]) + bool(oracle)
+        return {f"{oracle}{benchmark}": {"top3": top, "hit20": 7.0}}
 
-    monkeypatch.setattr(systems.RecognitionSteps, "tool", tool)
-    monkeypatch.setattr(systems, "parameters", lambda run: {})
-    return ran
+    return noted_systems(scores, {})
 
 
 def run(folder, plan=PLAN):
@@ -79,17 +64,6 @@ def test_the_table(commands, tmp_path):
     assert rows["| FashionNet"] == "| FashionNet | - | 20.0 ± 14.1 | - | - | - | 7.0 ± 0.0 | 2 |"
     assert "21.0 ± 14.1" in rows[f"| FashionNet{ORACLE}"]
     assert "over the seeds 1, 3" in text
-
-
-def test_the_page_keeps_what_people_wrote(commands, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"# Mine\n\n{MARK}\nold\n<!-- end of the tables -->\nafter\n")
-    write_markdown(page, run(tmp_path))
-    text = page.read_text()
-    assert text.startswith("# Mine")
-    assert text.endswith("after\n")
-    assert "old" not in text
-    assert "| FashionNet |" in text
 
 
 def test_rows_change_keys_that_there_are():

@@ -16,7 +16,7 @@ from match_rcnn.experiments.survey import (
     SurveyPlan,
     judge,
 )
-from match_rcnn.experiments.survey_page import MARK, markdown, write_markdown
+from match_rcnn.experiments.survey_page import markdown
 from match_rcnn.experiments.systems import RecognitionSteps, System, SystemRuns
 from match_rcnn.utils.shipped import config_file
 
@@ -29,32 +29,17 @@ ALL = "category, inshop, consumer2shop"
 
 
 @pytest.fixture
-def commands(monkeypatch):
+def commands(monkeypatch, noted_systems):
     """The options of each training and evaluation, and the folders that shall fail; in their place
     are made-up scores: category top-3 is the seed, twice that on a base."""
-    ran = []
 
-    def tool(self, name, *arguments):
-        assert name == "train"
-        words = list(arguments[arguments.index("OUTPUT_DIR") :])
-        options = dict(zip(words[::2], words[1::2], strict=True))
-        ran.append(options)
-        folder = Path(options["OUTPUT_DIR"])
-        if folder.name in failing:
-            raise SystemExit("out of memory")
-        if "--eval-only" not in arguments:
-            (folder / "model_final.pth").write_text(options["SEED"])
-        for name in ("category", "inshop", "consumer2shop"):
-            file = folder / "inference" / f"deepfashion_{name}_test" / "scores.json"
-            file.parent.mkdir(parents=True)
-            top = float(options["SEED"]) * (1 + ("MODEL.WEIGHTS" in options))
-            file.write_text(json.dumps({name: {"hit20": 7.0}, "category": {"top3": top}}))
+    def scores(options, benchmark):
+        top = float(options["SEED"]) * (1 + ("MODEL.WEIGHTS" in options))
+        return {benchmark: {"hit20": 7.0}, "category": {"top3": top}}
 
     failing = set()
-    monkeypatch.setattr(RecognitionSteps, "tool", tool)
-    monkeypatch.setattr(systems, "parameters", lambda run: {"parameters": 9, "learned": 1})
     monkeypatch.setattr(survey, "SYSTEMS", FEW)
-    return ran, failing
+    return noted_systems(scores, {"parameters": 9, "learned": 1}, failing), failing
 
 
 def run(folder, **keys):
@@ -167,18 +152,12 @@ def test_only_seeds_that_have_both_count():
 
 
 def test_the_page(commands, monkeypatch, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(f"# Mine\n\n{MARK}\nold\n<!-- end of the tables -->\nafter\n")
     name = "deepfashion_category_test/category/top3"
     claim = Claim("heads help", "heads", name, "base")
     monkeypatch.setattr(survey_page, "SYSTEMS", FEW)
     monkeypatch.setattr(systems, "_seconds", lambda run: 5.0)
     monkeypatch.setattr(survey_page, "CLAIMS", (claim,))
-    write_markdown(page, run(tmp_path))
-    text = page.read_text()
-    assert text.startswith("# Mine")
-    assert text.endswith("after\n")
-    assert "old\n" not in text
+    text = markdown(run(tmp_path))
     rows = [line for line in text.splitlines() if line.startswith("| heads")]
     assert rows[0].startswith("| heads | 4.0 ± 2.8 / - | - |")
     assert rows[1].startswith(f"| heads | `fashionnet_quick` | {ALL} | base | 5 ± 0 | 9 | 1 | 2 |")

@@ -80,12 +80,12 @@ class LandmarkAttention(Attention):
         return heat.sum(1, keepdim=True) if self.merge == "sum" else heat.mean(1, keepdim=True)
 
 
-@ATTENTION_REGISTRY.register()
-class CategoryAttention(Attention):
-    """A_C: from the maps by a bottom-up and top-down network, each channel its own, in 0 to 1.
+class _NetworkAttention(Attention):
+    """By a bottom-up and top-down network.
 
     Args:
-        network: (N, C, h, w) -> (N, C, h, w).
+        network: (N, C, h, w) -> (N, C, h, w), with a channel more of its input if the landmarks'
+            heat is one.
     """
 
     @configurable
@@ -95,30 +95,22 @@ class CategoryAttention(Attention):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, shape: ShapeSpec) -> dict[str, Any]:
-        return {"network": _network(cfg, shape)}
+        return {"network": _network(cfg, shape, more=int(cls.needs_heat))}
+
+
+@ATTENTION_REGISTRY.register()
+class CategoryAttention(_NetworkAttention):
+    """A_C: from the maps, each channel its own, in 0 to 1."""
 
     def forward(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         return torch.sigmoid(self.network(maps))
 
 
 @ATTENTION_REGISTRY.register()
-class UnifiedAttention(Attention):
-    """Liu and Lu's: from the maps and the largest of the landmarks' heat maps, in -1 to 1.
-
-    Args:
-        network: (N, 1 + C, h, w) -> (N, C, h, w).
-    """
+class UnifiedAttention(_NetworkAttention):
+    """Liu and Lu's: from the maps and the largest of the landmarks' heat maps, in -1 to 1."""
 
     needs_heat = True
-
-    @configurable
-    def __init__(self, *, network: "UShape") -> None:
-        super().__init__()
-        self.network = network
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, shape: ShapeSpec) -> dict[str, Any]:
-        return {"network": _network(cfg, shape, more=1)}
 
     def forward(self, maps: Tensor, landmarks: Landmarks | None) -> Tensor:
         heat = heat_of(landmarks, maps).amax(1, keepdim=True)
