@@ -85,6 +85,7 @@ class _Benchmark:
         """Note an index's times and recall; returns the seconds of a search of all items."""
         index, number = partial(self._index, gallery, kind), self.args.queries
         info, building = _timed(index)
+        gallery = Gallery.open(self.folder)  # as who only searches
         memory.refresh()
         took = self._time(gallery, number, "index")
         recall = memory.measure_recall(self.queries, self.args.top)
