@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from match_rcnn.evaluation.coco.arrays import GroundTruth
 from match_rcnn.evaluation.coco.bootstrap import compare, draws_of_file
 from match_rcnn.evaluation.coco.files import read_ground_truth
 from match_rcnn.experiments.benchmarks.harness import machine
 from match_rcnn.experiments.pages import TablePage, markdown_table, spread
 from match_rcnn.experiments.steps import MADE_WITH, Steps
+from match_rcnn.utils.arrays import FloatArray
 from match_rcnn.utils.files import read_json, write_json
 from match_rcnn.utils.shipped import config_file
 
@@ -42,6 +44,19 @@ class Candidate:
 
 
 _COLOURS = ("BRIGHTNESS", "CONTRAST", "SATURATION")
+_LARGER = {
+    "INPUT.MIN_SIZE_TRAIN": "(144,)",
+    "INPUT.MAX_SIZE_TRAIN": "192",
+    "INPUT.MIN_SIZE_TEST": "144",
+    "INPUT.MAX_SIZE_TEST": "192",
+    "MODEL.ANCHOR_GENERATOR.SIZES": "[[30], [60], [99], [156]]",
+}
+_CASCADE = {
+    "MODEL.ROI_HEADS.NAME": "MatchRCNNCascadeROIHeads",
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": "[0.5]",
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": "True",
+}
+_TWO_SIZES = {"TEST.AUG.ENABLED": "True", "TEST.AUG.SCALES": "(1.0, 0.75)"}
 CANDIDATES = {
     "baseline": Candidate("baseline"),
     "drawings": Candidate("from nothing in place of drawings", {"MODEL.WEIGHTS": ""}),
@@ -62,29 +77,13 @@ CANDIDATES = {
         "rare categories more often (threshold 0.2)", {"DATALOADER.REPEAT_THRESHOLD": "0.2"}
     ),
     "masks": Candidate("masks of 28 bins, not 20", {"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": "14"}),
-    "size": Candidate(
-        "photos of 192 pixels, not 128",
-        {
-            "INPUT.MIN_SIZE_TRAIN": "(144,)",
-            "INPUT.MAX_SIZE_TRAIN": "192",
-            "INPUT.MIN_SIZE_TEST": "144",
-            "INPUT.MAX_SIZE_TEST": "192",
-            "MODEL.ANCHOR_GENERATOR.SIZES": "[[30], [60], [99], [156]]",
-        },
-    ),
+    "size": Candidate("photos of 192 pixels, not 128", _LARGER),
     "longer": Candidate("twice as many iterations", {"SOLVER.MAX_ITER": "500"}),
     "threshold": Candidate(
         "boxes are positives from an IoU of 0.5, not 0.7",
         {"MODEL.ROI_HEADS.IOU_THRESHOLDS": "[0.5]"},
     ),
-    "cascade": Candidate(
-        "three box heads in a cascade",
-        {
-            "MODEL.ROI_HEADS.NAME": "MatchRCNNCascadeROIHeads",
-            "MODEL.ROI_HEADS.IOU_THRESHOLDS": "[0.5]",
-            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": "True",
-        },
-    ),
+    "cascade": Candidate("three box heads in a cascade", _CASCADE),
     "words": Candidate(
         "photos with a word each beside them",
         {
@@ -97,9 +96,9 @@ CANDIDATES = {
         "masks scored by their own confidence too", use={"TEST.MASK_CONFIDENCE": "1.0"}
     ),
     "mirror": Candidate("seen mirrored too", use={"TEST.AUG.ENABLED": "True"}),
-    "scales": Candidate(
-        "seen mirrored and at 0.75",
-        use={"TEST.AUG.ENABLED": "True", "TEST.AUG.SCALES": "(1.0, 0.75)"},
+    "scales": Candidate("seen mirrored and at 0.75", use=_TWO_SIZES),
+    "together": Candidate(
+        "192 pixels, a cascade, seen mirrored and at 0.75", _LARGER | _CASCADE, _TWO_SIZES
     ),
 }
 
@@ -130,6 +129,8 @@ class Accuracy:
         self.steps = Steps("accuracy", datasets)
         length = [] if iterations is None else ["SOLVER.MAX_ITER", str(iterations)]
         self.options = ("MODEL.WEIGHTS", str(weights.resolve()), *length, *options)
+        self._truth: dict[str, GroundTruth] = {}
+        self._draws: dict[tuple[str, str, int], FloatArray] = {}
 
     def run(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
         """Run what is missing; returns what ``accuracy.json`` holds, which is written after every
@@ -182,15 +183,20 @@ class Accuracy:
     def _results(self, name: str, seed: int, task: str) -> Path:
         return self.folder(name, seed) / "inference" / PHOTOS / f"{task}_results.json"
 
+    def _drawn(self, task: str, name: str, seed: int) -> FloatArray:
+        """Scores over draws of photos, drawn once."""
+        key = (task, name, seed)
+        if key not in self._draws:
+            truth = self._truth.get(task) or read_ground_truth(self.annotations[1], [task])
+            assert truth is not None
+            self._truth[task] = truth
+            self._draws[key] = draws_of_file(task, truth, self._results(name, seed, task))
+        return self._draws[key]
+
     def summary(self, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
         rows: dict[str, Any] = {name: {"words": CANDIDATES[name].words} for name in names}
         for task in MEASURED:
-            truth = read_ground_truth(self.annotations[1], [task])
-            assert truth is not None
-            drawn = {
-                name: [draws_of_file(task, truth, self._results(name, s, task)) for s in seeds]
-                for name in names
-            }
+            drawn = {name: [self._drawn(task, name, seed) for seed in seeds] for name in names}
             for name, own in drawn.items():
                 for metric, difference in compare(drawn["baseline"], own).items():
                     rows[name][f"{task}/{metric}"] = {
