@@ -3,20 +3,14 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from match_rcnn.catalogue.commands import build, search
 from match_rcnn.catalogue.query import parse_changes
-from match_rcnn.catalogue.recognition import gallery_model
 from match_rcnn.commands import index as index_command
 from match_rcnn.commands import search as search_command
-from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import build_model
 from match_rcnn.data.images import write_image
 from match_rcnn.data.taxonomy import DEEPFASHION2, Attribute
-from match_rcnn.modeling.taxonomy import set_taxonomy
-from match_rcnn.utils.shipped import config_file
-from tests.catalogue.test_recognition import COLOURS, photo
+from tests.catalogue.random_models import COLOURS, photo, save_random_model
 
 NAMES = [*COLOURS]
 ATTRIBUTES = [Attribute(name, "colour") for name in NAMES]
@@ -26,26 +20,16 @@ KNOWN = replace(DEEPFASHION2, attributes=tuple(ATTRIBUTES))
 
 def save(folder, heads=("ManipulationHead",)):
     """Random layers, and a memory that knows where each colour's photo lies."""
-    cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(config_file("flam_quick")))
-    keys = {"CROP_SIZE": 32, "HEADS": list(heads), "MANIPULATION.NAME": "ResidualMemory"}
-    for key, value in keys.items():
-        cfg.merge_from_list([f"MODEL.RECOGNITION.{key}", value])
-    set_taxonomy(cfg, KNOWN)
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    folder.mkdir()
-    file = folder / "model_final.pth"
-    (folder / "config.yaml").write_text(cfg.dump())
-    torch.save({"model": model.state_dict(), "taxonomy": KNOWN.to_dict()}, file)
-    if "ManipulationHead" in heads:
-        own = gallery_model(None, file)
-        found = [torch.from_numpy(own(photo(name))[0].embedding) for name in NAMES]
-        vectors, head = torch.stack(found), model.heads["ManipulationHead"]
-        head.dictionary.entries.data[:3] = head.dictionary.embed(vectors)[:, 0]
-        head.manipulator.memory.data[:3] = vectors
-        torch.save({"model": model.state_dict(), "taxonomy": KNOWN.to_dict()}, file)
-    return file
+    keys = {"HEADS": list(heads), "MANIPULATION.NAME": "ResidualMemory"}
+    keys = {f"MODEL.RECOGNITION.{key}": value for key, value in keys.items()}
+    known = teach_memory if "ManipulationHead" in heads else None
+    return save_random_model(folder, "flam_quick", KNOWN, known, **keys)
+
+
+def teach_memory(model, vectors):
+    head = model.heads["ManipulationHead"]
+    head.dictionary.entries.data[:3] = head.dictionary.embed(vectors)[:, 0]
+    head.manipulator.memory.data[:3] = vectors
 
 
 @pytest.fixture(scope="module")

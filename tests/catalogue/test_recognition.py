@@ -1,7 +1,6 @@
 """Galleries of a recognition model's vectors, searched by photo and by words."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,65 +8,40 @@ import pytest
 import torch
 
 from match_rcnn.catalogue.commands import build, search
-from match_rcnn.catalogue.recognition import RecognitionModel, gallery_model
+from match_rcnn.catalogue.recognition import gallery_model
 from match_rcnn.commands import index as index_command
 from match_rcnn.commands import search as search_command
-from match_rcnn.config import get_match_rcnn_cfg
-from match_rcnn.d2 import build_model
 from match_rcnn.data.sources.deepfashion_labels import FOLDERS
 from match_rcnn.data.taxonomy import Attribute, Category, Taxonomy
 from match_rcnn.inference.weights import pack_model
-from match_rcnn.modeling.taxonomy import set_taxonomy
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import GalleryError
+from tests.catalogue.random_models import COLOURS, photo, save_random_model
 from tests.data.deepfashion_trees import inshop_tree
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+HEADS, SIMILARITY = (f"MODEL.RECOGNITION.{name}" for name in ("HEADS", "SIMILARITY"))
 TAXONOMY = Taxonomy(
     "shop",
     (Category(1, "tee"), Category(2, "skirt")),
     (Attribute("long", "shape"),),
     ("red", "blue", "green", "striped"),
 )
-COLOURS = {"red": (0, 0, 255), "blue": (255, 0, 0), "green": (0, 255, 0)}
 
 
 def save(folder, config="words_quick", **keys):
-    """A checkpoint of random layers, as a run leaves it."""
-    cfg = get_match_rcnn_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"{config}.yaml"))
-    for key, value in {"MODEL.RECOGNITION.CROP_SIZE": 32, **keys}.items():
-        cfg.merge_from_list([key, value])
-    set_taxonomy(cfg, TAXONOMY)
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    folder.mkdir()
-    file = folder / "model_final.pth"
-    (folder / "config.yaml").write_text(cfg.dump())
-
-    def write():
-        torch.save({"model": model.state_dict(), "taxonomy": TAXONOMY.to_dict()}, file)
-
-    write()
-    if "WordHead" in model.heads:  # each colour's word lies where its photo does
-        own = RecognitionModel(_with_weights(cfg, file))
-        found = {name: own(photo(name))[0].embedding for name in COLOURS}
-        vectors = [*found.values(), found["red"] + found["blue"]]
-        model.heads["WordHead"].vectors.data = 9 * torch.from_numpy(np.stack(vectors))
-        write()
-    return file
+    return save_random_model(
+        folder,
+        config,
+        TAXONOMY,
+        teach_words if config == "words_quick" and HEADS not in keys else None,
+        **keys,
+    )
 
 
-def _with_weights(cfg, file):
-    cfg = cfg.clone()
-    cfg.MODEL.WEIGHTS = str(file)
-    return cfg
-
-
-def photo(colour):
-    picture = np.full((48, 40, 3), 60, np.uint8)
-    picture[8:40, 8:32] = COLOURS[colour]
-    return picture
+def teach_words(model, vectors):
+    """Each colour's word lies where its photo does, and "striped" between red and blue."""
+    words = torch.cat([vectors, vectors[:1] + vectors[1:2]])
+    model.heads["WordHead"].vectors.data = 9 * words
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +144,6 @@ def test_a_data_set_is_a_catalogue(weights, data_set, tmp_path):
     assert len(found["results"]) == 1
 
 
-HEADS = "MODEL.RECOGNITION.HEADS"
-
-
 def test_a_model_with_categories_and_no_words(photos, tmp_path):
     heads = ["CategoryHead", "AttributeHead", "EmbeddingHead"]
     file = save(tmp_path / "run", **{HEADS: heads, "TEST.ATTRIBUTE_SCORE_THRESH": 0.0})
@@ -197,7 +168,6 @@ def test_a_model_without_an_embedding_is_refused(photos, tmp_path):
         indexed(file, photos, tmp_path / "index")
 
 
-SIMILARITY = "MODEL.RECOGNITION.SIMILARITY"
 COPIES = {
     HEADS: ["CategoryHead", "EmbeddingHead", "SimilarityHead"],
     f"{SIMILARITY}.PAIR.PER_CATEGORY": True,
