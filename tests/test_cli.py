@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from match_rcnn import cli
+from match_rcnn.catalogue import recognition
+from match_rcnn.commands import visualize
 from match_rcnn.commands.predict import predictor_of
 from match_rcnn.utils.shipped import config_file, configs_folder
 
@@ -120,3 +123,31 @@ def test_garments_are_shown_from_the_models_own_score_on(model_file):
     assert shown_from(*weights) == 0.5
     assert shown_from(*weights, "--opts", "TEST.SHOWN_FROM", "0.17") == 0.17
     assert shown_from(*weights, "--score-threshold", "0") == 0
+
+
+def test_galleries_and_pictures_go_by_the_model_s_own_score_too(model_file, tmp_path, monkeypatch):
+    photos, asked = tmp_path / "photos", []
+    photos.mkdir()
+    shutil.copy(next((ROOT / "samples").glob("*.jpg")), photos)
+
+    class Told(Exception):
+        """What was asked for is known; no more is wanted."""
+
+    def told(cfg, score_threshold=None):
+        asked.append(score_threshold)
+        raise Told
+
+    monkeypatch.setattr(recognition, "MatchRCNNPredictor", told)
+    monkeypatch.setattr(visualize, "MatchRCNNPredictor", told)
+    weights = ("--weights", str(model_file))
+    index = ("index", *weights, "--catalogue", str(photos), "--output", str(tmp_path / "index"))
+    pictures = ("visualize", *weights, "--input", str(photos), "--output", str(tmp_path / "drawn"))
+    for words in (
+        index,
+        (*index, "--min-score", "0.3"),
+        pictures,
+        (*pictures, "TEST.SHOWN_FROM", "0.17"),
+    ):
+        with pytest.raises(Told):
+            cli.main(list(words))
+    assert asked == [0.5, 0.3, 0.5, 0.17]

@@ -29,7 +29,7 @@ from match_rcnn.catalogue.recognition import gallery_model
 from match_rcnn.d2 import comm, setup_logger
 from match_rcnn.data.images import read_image, write_image
 from match_rcnn.data.words import tokens
-from match_rcnn.inference.weights import find_weights
+from match_rcnn.inference.weights import find_weights, model_config, shown_from
 from match_rcnn.retrieval.gallery.convert import convert
 from match_rcnn.retrieval.gallery.gallery import Gallery
 from match_rcnn.retrieval.gallery.items import optional_module, parse_category
@@ -46,10 +46,11 @@ def build(args: argparse.Namespace) -> None:
         optional_module("faiss")  # to say now, and not after hours, that it is not installed
     if args.boxes == "annotated" and is_folder(args.catalogue):
         raise ValueError(f"--boxes annotated needs a COCO file, and {args.catalogue} is a folder")
-    make = partial(gallery_model, args.config_file, args.weights, args.min_score, args.opts)
+    min_score = shown_from(model_config(args.weights, args.config_file, args.opts), args.min_score)
+    make = partial(gallery_model, args.config_file, args.weights, min_score, args.opts)
     model = make()
     catalogue = read_catalogue(args.catalogue, args.image_root, model.taxonomy)
-    settings = {"boxes": args.boxes, "min_score": args.min_score, "notes": _notes(args)}
+    settings = {"boxes": args.boxes, "min_score": min_score, "notes": _notes(args)}
     report = (
         build_on_ray(args.output, catalogue, make, args.address, **settings)
         if args.engine == "ray"
@@ -134,4 +135,5 @@ def _model(args: argparse.Namespace, notes: dict[str, Any]) -> GarmentModel:
     if not weights:
         raise ValueError(f"{args.index} does not say its model; pass --weights")
     opts = args.opts or notes.get("opts")
-    return gallery_model(config_file, weights, args.min_score, opts)
+    min_score = shown_from(model_config(weights, config_file, opts), args.min_score)
+    return gallery_model(config_file, weights, min_score, opts)

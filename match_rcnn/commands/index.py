@@ -49,7 +49,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
         default="detected",
         help="garments that the model finds, or those of the COCO file",
     )
-    parser.add_argument("--min-score", type=float, default=0.5, help="of a detected garment")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="of a detected garment; default: the model's own, else 0.5",
+    )
     parser.add_argument("--index", choices=KINDS, help="build a FAISS index at the end")
     parser.add_argument("--target-recall", type=float, default=0.95, help="of the index, at 20")
     parser.add_argument(

@@ -65,14 +65,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def predictor_of(args: argparse.Namespace) -> "MatchRCNNPredictor":
     """The model that :func:`add_model`'s arguments say."""
     from match_rcnn.inference.predictor import MatchRCNNPredictor
-    from match_rcnn.inference.weights import model_config
+    from match_rcnn.inference.weights import model_config, shown_from
 
     bound_primitives()
     cfg = model_config(args.weights, args.config, args.opts)
-    threshold: float | None = args.score_threshold
-    if threshold is None:
-        threshold = cfg.TEST.SHOWN_FROM or 0.5
-    return MatchRCNNPredictor(cfg, threshold)
+    return MatchRCNNPredictor(cfg, shown_from(cfg, args.score_threshold))
 
 
 def run(args: argparse.Namespace) -> Answer:

@@ -57,7 +57,12 @@ def parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--config-file", "--config", type=Path, help="by default the gallery's own")
     parser.add_argument("--weights", help="by default the gallery's own")
     parser.add_argument("--image-root", type=located, help="where the gallery's photos are now")
-    parser.add_argument("--min-score", type=float, default=0.5, help="of a garment of the query")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="of a garment of the query; default: the model's own, else 0.5",
+    )
     parser.add_argument("--method", choices=METHODS, default="auto")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE config overrides")
     return parser

@@ -89,6 +89,12 @@ def _from_hub(address: str) -> Path:
     return Path(hub.hf_hub_download(f"{owner}/{repository}", file))
 
 
+def shown_from(cfg: CfgNode, asked: float | None = None) -> float:
+    """The score that commands show garments from: what is asked for, else the model's own
+    (``TEST.SHOWN_FROM``), else 0.5."""
+    return asked if asked is not None else cfg.TEST.SHOWN_FROM or 0.5
+
+
 def model_config(
     weights: str | Path, config: str | Path | None = None, opts: Sequence[str] | None = None
 ) -> CfgNode:
