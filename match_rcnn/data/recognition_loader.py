@@ -227,12 +227,17 @@ def build_recognition_train_loader(cfg: CfgNode, taxonomy: Taxonomy) -> torchdat
 
     Raises:
         ValueError: an unknown sampler, or pairs are asked for and no item has two images, or words
-            and no image has one.
+            and no image has one, or both words and the data sets' weights.
     """
     kind = cfg.DATALOADER.SAMPLER_TRAIN
     if kind not in _SAMPLERS:
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN must be one of {', '.join(_SAMPLERS)}; got {kind}"
+        )
+    if kind == "WordSampler" and cfg.DATASETS.TRAIN_WEIGHTS:
+        raise ValueError(
+            "DATASETS.TRAIN_WEIGHTS says how often a data set is drawn from, and WordSampler draws "
+            "words: leave one of them out"
         )
     parts = [Relabelled(name, taxonomy) for name in cfg.DATASETS.TRAIN]
     mapper = CropMapper(cfg, is_train=True, num_attributes=len(taxonomy.attributes))

@@ -5,17 +5,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from match_rcnn.config import get_match_rcnn_cfg
 from match_rcnn.d2 import DatasetCatalog, MetadataCatalog
 from match_rcnn.data.recognition import load_records, register_deepfashion
 from match_rcnn.data.recognition_loader import (
     ItemPairs,
     Relabelled,
+    build_recognition_train_loader,
     count_attributes,
     places,
     taxonomy_to_recognise,
 )
 from match_rcnn.data.sources.deepfashion_labels import FOLDERS
-from match_rcnn.data.taxonomy import Category
+from match_rcnn.data.taxonomy import DEEPFASHION2, Category
 from tests.data.deepfashion_trees import consumer2shop_tree
 
 NAMES = ("one_train", "two_train")
@@ -88,3 +90,24 @@ def test_pairs_are_of_one_item_and_one_data_set():
     drawn = Counter(pairs.draw_pair(a, generator) for a in pairs.anchors for _ in range(40))
     assert set(drawn) == {(0, 1), (1, 0), (4, 5), (4, 6), (5, 4), (6, 4)}
     assert 10 < drawn[4, 5] < 30
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"SAMPLER_TRAIN": "RepeatFactorTrainingSampler"},
+            r"SAMPLER_TRAIN must be one of Training",
+        ),
+        (
+            {"SAMPLER_TRAIN": "WordSampler"},
+            r"TRAIN_WEIGHTS says how often .* WordSampler draws words",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(keys, message):
+    cfg = get_match_rcnn_cfg()
+    cfg.DATASETS.TRAIN_WEIGHTS = (2, 1)
+    cfg.DATALOADER.update(keys)
+    with pytest.raises(ValueError, match=message):
+        build_recognition_train_loader(cfg, DEEPFASHION2)
