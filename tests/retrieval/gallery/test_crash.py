@@ -41,9 +41,17 @@ def server():
     return context
 
 
+#: What a similarity compares beside the vector.
+SHAPES = {"regions": (2, 1)}
+
+
+def item_of(name, value, kind=None, **fields):
+    regions = np.full(SHAPES["regions"], value, np.float16)
+    return GalleryItem(name, kind, fields={"v": value, **fields}, features={"regions": regions})
+
+
 def put(gallery, change, names, value):
-    kind = DEEPFASHION2.category(9)
-    items = [GalleryItem(name, kind, fields={"v": value}) for name in names]
+    items = [item_of(name, value, DEEPFASHION2.category(9)) for name in names]
     return change(items, np.full((len(names), 2), value, np.float32))
 
 
@@ -52,6 +60,7 @@ def content(folder):
     ids = [item.id for item in gallery]
     values = gallery.vectors(ids)[:, 0].tolist()
     assert [item.fields["v"] for item in gallery] == values
+    assert gallery.vectors(ids, "regions")[:, 1, 0].tolist() == values
     for method in ("exact", "index" if gallery.index_info else "auto"):
         (hits,) = gallery.search(np.zeros(2), 99, where="v >= 0", method=method)
         assert {hit.item.id for hit in hits} == set(ids)
@@ -59,7 +68,7 @@ def content(folder):
 
 
 def start(folder):
-    gallery = Gallery.create(folder, MatchScorer(np.array([-1.0, -1.0])))
+    gallery = Gallery.create(folder, MatchScorer(np.array([-1.0, -1.0])), features=SHAPES)
     put(gallery, gallery.add, ["a", "b", "c"], 1)
     put(gallery, gallery.add, ["d"], 2)
     gallery.remove(["b"])
@@ -68,7 +77,7 @@ def start(folder):
 
 
 def take_in(gallery):
-    items = [GalleryItem("a", fields={"v": 8}), GalleryItem("new", fields={"v": 8})]
+    items = [item_of("a", 8), item_of("new", 8)]
     gallery.take_in(items, [[8, 8], [8, 8]], {"x.jpg"})
 
 
@@ -77,7 +86,7 @@ CHANGES = {
     "replace": lambda g: put(g, g.replace, ["a", "d"], 4),
     "remove": lambda g: g.remove(["a", "d"]),
     "compact": lambda g: g.compact(timedelta(0)),
-    "new field": lambda g: g.add([GalleryItem("z", fields={"v": 5, "w": 1})], [[5, 5]]),
+    "new field": lambda g: g.add([item_of("z", 5, w=1)], [[5, 5]]),
 }
 # Changes of several versions, each of which may be the last.
 STEPS = {"take_in": take_in}
@@ -229,7 +238,7 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     gallery = Gallery.open(tmp_path / "index")
-    items = (GalleryItem(f"n{i}", fields={"v": 1}) for i in range(6000))
+    items = (item_of(f"n{i}", 1) for i in range(6000))
     with pytest.raises(KeyboardInterrupt):
         gallery.add(items, broken())
     assert content(tmp_path / "index") == before
@@ -372,7 +381,7 @@ def test_readers_beside_a_writer_see_whole_states(tmp_path, server):
     """Each state holds equal vectors in all items; a mixture of two states would show."""
     folder = tmp_path / "index"
     names = [f"i{n}" for n in range(6)]
-    gallery = Gallery.create(folder, MatchScorer(np.array([-1.0, -1.0])))
+    gallery = Gallery.create(folder, MatchScorer(np.array([-1.0, -1.0])), features=SHAPES)
     put(gallery, gallery.add, names, 0)
     child = server.Process(target=replace_again_and_again, args=(folder, names))
     child.start()

@@ -31,17 +31,24 @@ MARKS = st.none() | st.integers(0, 9)
 NEW = st.dictionaries(IDS, st.tuples(VECTORS, st.integers(0, 3)), max_size=6)
 
 
-def item_of(name, category, mark):
+def item_of(name, category, mark, vector):
     kind = DEEPFASHION2.category(category) if category else None
-    fields = {"mark": mark}
-    return GalleryItem(name, kind, "photo.jpg", (1.0, 2.0, 3.0, 4.5), 0.5, fields=fields)
+    fields, features = {"mark": mark}, {"regions": regions_of(vector, mark)}
+    box = (1.0, 2.0, 3.0, 4.5)
+    return GalleryItem(name, kind, "photo.jpg", box, 0.5, fields=fields, features=features)
+
+
+def regions_of(vector, mark):
+    """What a similarity compares; float16 holds these numbers."""
+    return np.array([vector[:2], [vector[2], mark]], np.float16)
 
 
 class GalleryAgainstDict(RuleBasedStateMachine):
     @initialize()
     def create(self):
         self.folder = Path(tempfile.mkdtemp(prefix="gallery-")) / "index"
-        self.gallery = Gallery.create(self.folder, MatchScorer(WEIGHT, BIAS))
+        features = {"regions": (2, 2)}
+        self.gallery = Gallery.create(self.folder, MatchScorer(WEIGHT, BIAS), features=features)
         self.reader = Gallery.open(self.folder, cache_bytes=0)
         self.model = {}
         self.marks = 0
@@ -51,7 +58,7 @@ class GalleryAgainstDict(RuleBasedStateMachine):
 
     def put(self, change, new):
         self.marks += 1
-        items = {name: item_of(name, kind, self.marks) for name, (_, kind) in new.items()}
+        items = {name: item_of(name, kind, self.marks, own) for name, (own, kind) in new.items()}
         change(items.values(), [vector for vector, _ in new.values()])
         self.model.update({name: (items[name], np.array(new[name][0], float)) for name in new})
 
@@ -117,6 +124,8 @@ class GalleryAgainstDict(RuleBasedStateMachine):
         item, vector = self.model[name]
         assert self.gallery.get(name) == item
         np.testing.assert_array_equal(self.gallery.vectors([name]), [vector])
+        regions = self.gallery.vectors([name], "regions")
+        np.testing.assert_array_equal(regions, [regions_of(vector, item.fields["mark"])])
 
     @invariant()
     def same_content(self):
