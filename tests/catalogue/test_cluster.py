@@ -35,6 +35,7 @@ def make_model():
         ]
 
     fields = {"scorer": MatchScorer.euclidean(2), "taxonomy": DEEPFASHION2, "__call__": find}
+    fields["similarity"] = None
     return type("Model", (), {**fields, "fingerprint": Fingerprint("w", "c", "fake.pth")})()
 
 
@@ -73,6 +74,7 @@ def test_a_cluster_killed_once_makes_the_same_gallery(photos, tmp_path):
     child.start()
     while child.is_alive() and not (index.exists() and _indexed(index)):
         time.sleep(0.05)
+    assert child.is_alive(), f"ended by itself with {child.exitcode}"
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     before = _indexed(index)
