@@ -395,7 +395,7 @@ def _table(
     arrow = optional_module("pyarrow")
     columns: dict[str, Any] = {name: [getattr(i, name) for i in items] for name in OWN}
     for name, shape in shapes.items():
-        rows = np.empty((len(items), *shape), schema.field(name).type.value_type.to_pandas_dtype())
+        rows = np.empty((len(items), *shape), np.float32 if name == "vector" else np.float16)
         given = vectors if name == "vector" else [item.features[name] for item in items]
         with np.errstate(over="ignore"):  # is not finite then
             for row, values in zip(rows, given, strict=True):
