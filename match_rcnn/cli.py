@@ -76,11 +76,6 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
     try:
         with _stdout_for_the_answer() if as_json else nullcontext():
             answer = module.run(args)
-        text = _json(answer.values) if as_json else answer.text and f"{answer.text}\n"
-        print(text, end="", flush=True)
-    except BrokenPipeError:  # who read has had enough, as head; what is left has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
     except getattr(module, "EXPECTED", (ValueError, OSError, ImportError)) as error:
         if isinstance(error, UsageError):
             parser.error(str(error))
@@ -89,6 +84,12 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    text = _json(answer.values) if as_json else answer.text and f"{answer.text}\n"
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # who read has had enough, as head; what is left has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     return int(answer.code)
 
 

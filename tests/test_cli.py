@@ -99,6 +99,15 @@ def test_a_reader_who_has_had_enough_gets_no_traceback(generated_datasets, tmp_p
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_pipe_that_breaks_within_a_command_is_told(monkeypatch, tmp_path, capsys):
+    def run(args):
+        raise BrokenPipeError(32, "a worker is gone")
+
+    monkeypatch.setattr("match_rcnn.commands.report.run", run)
+    assert cli.main(["report", str(tmp_path), "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: [Errno 32] a worker is gone\n"
+
+
 def test_configs_by_name_and_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = config_file("quickstart")

@@ -61,26 +61,30 @@ class RecognitionModel:
         categories = known.categories if "CategoryHead" in self._heads else (GARMENT,)
         self.taxonomy = Taxonomy(known.name, categories, known.attributes)
         self.attribute_threshold: float = cfg.TEST.ATTRIBUTE_SCORE_THRESH
-        self.scorer = MatchScorer.euclidean(self._dim())
+        probe = self._probe()
+        self.scorer = MatchScorer.euclidean(probe.embedding.shape[1])
         self.similarity: Similarity | None = self._model.similarity
         self.shortlist: int = cfg.TEST.SHORTLIST
-        self._expect_the_vectors_that_are_kept()
+        self._expect_the_vectors_that_are_kept(probe)
         self.fingerprint = model_fingerprint(self._model, cfg, name=cfg.MODEL.WEIGHTS)
 
     def _probe(self) -> Instances:
-        return self._found(np.zeros((64, 64, 3), np.uint8), [[0.0, 0.0, 64.0, 64.0]])[0]
+        """What the model says of noise: two regions, as (2, ...) fields.
 
-    def _dim(self) -> int:
-        found = self._probe()
+        Raises:
+            ValueError: no embedding.
+        """
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        found = Instances.cat(self._found(noise, [[0.0, 0.0, 64.0, 64.0], [0.0, 0.0, 32.0, 64.0]]))
         if not found.has("embedding"):
             raise ValueError(
                 "a gallery needs a model with an embedding: its MODEL.RECOGNITION.HEADS are "
                 f"{', '.join(self._heads)}; train it with EmbeddingHead or WordHead"
             )
-        return int(found.embedding.shape[1])
+        return found
 
     @torch.no_grad()
-    def _expect_the_vectors_that_are_kept(self) -> None:
+    def _expect_the_vectors_that_are_kept(self, found: Instances) -> None:
         """A gallery keeps a garment's embedding; what a similarity compares may be another vector.
 
         Raises:
@@ -88,11 +92,9 @@ class RecognitionModel:
         """
         if self.similarity is None or "vector" not in self.similarity.features():
             return
-        found = self._probe()
+        unknown = {CATEGORY: torch.full((1,), UNKNOWN)}
         said = [
-            self.similarity.pairs(
-                {"vector": own, CATEGORY: torch.full((1,), UNKNOWN)}, {"vector": own.roll(1, 1)}
-            )
+            self.similarity.pairs({"vector": own[:1], **unknown}, {"vector": own[1:]})
             for own in (found.vector, found.embedding)
             if own.shape == found.vector.shape
         ]

@@ -223,7 +223,12 @@ def test_a_copy_for_the_query_s_category_orders(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"MODEL.RECOGNITION.EMBEDDING_DIM": 8}, {f"{SIMILARITY}.NAME": "ProductSimilarity"}]
+    "keys",
+    [
+        {"MODEL.RECOGNITION.EMBEDDING_DIM": 8},
+        {"MODEL.RECOGNITION.EMBEDDING_DIM": 256},  # as long as the vector, and another
+        {f"{SIMILARITY}.NAME": "ProductSimilarity"},
+    ],
 )
 def test_a_similarity_of_other_vectors_than_are_kept_is_refused(tmp_path, keys):
     file = save(tmp_path / "run", "wtbi_quick", **keys)
